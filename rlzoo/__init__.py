@@ -1,0 +1,32 @@
+"""rlzoo: reinforcement-learning algorithms as pure functions in JAX, compiled whole and vmapped over everything."""
+
+from rlzoo import envs, report
+from rlzoo.algorithms import ppo
+from rlzoo.drivers.checkpoint import load, save
+from rlzoo.drivers.evaluate import evaluate
+from rlzoo.drivers.run import run
+from rlzoo.drivers.sweep import grid, lane, sweep, sweep_grid
+from rlzoo.drivers.train import init, resume, train, updates_for
+
+__version__ = "0.1.0"
+
+ALGORITHMS = {"ppo": ppo}
+
+__all__ = [
+    "ALGORITHMS",
+    "envs",
+    "evaluate",
+    "grid",
+    "init",
+    "lane",
+    "load",
+    "ppo",
+    "report",
+    "resume",
+    "run",
+    "save",
+    "sweep",
+    "sweep_grid",
+    "train",
+    "updates_for",
+]

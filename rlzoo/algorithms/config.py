@@ -1,0 +1,67 @@
+"""What every algorithm's `Config` and `presets` share: checks worded alike, and errors for unknown names."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from rlzoo import names
+
+
+class Structure:
+    """Base of the frozen `Config` dataclasses: an unknown field is a `ValueError` that names the nearest ones."""
+
+    def __new__(cls, *args: Any, **fields: Any) -> "Structure":
+        names.check(f"{cls.__module__.rpartition('.')[2]}.Config field", fields, cls.__dataclass_fields__)  # type: ignore[attr-defined]
+        return super().__new__(cls)
+
+    def at_least(self, least: int, *fields: str) -> None:
+        """Whole numbers not below ``least``."""
+        for field in fields:
+            given = getattr(self, field)
+            if not isinstance(given, int) or isinstance(given, bool) or given < least:
+                raise ValueError(f"{field}={given!r}; it must be a whole number, {least} or more")
+
+    def positive(self, *fields: str) -> None:
+        for field in fields:
+            if not getattr(self, field) > 0:
+                raise ValueError(f"{field}={getattr(self, field)!r}; it must be positive")
+
+    def divides(self, field: str, name: str, total: int) -> None:
+        """``field`` divides ``total``; otherwise the nearest numbers that do are named."""
+        given = getattr(self, field)
+        if total % given:
+            divisors = [d for d in range(1, total + 1) if total % d == 0]
+            good = sorted(sorted(divisors, key=lambda d: abs(d - given))[:2])
+            raise ValueError(f"{field}={given} does not divide {name} = {total}; use {' or '.join(map(str, good))}")
+
+    def widths(self, *fields: str) -> None:
+        """Layer widths: a tuple of positive whole numbers; a list is taken for one."""
+        for field in fields:
+            given = getattr(self, field)
+            if not isinstance(given, tuple | list) or not all(isinstance(w, int) and w > 0 for w in given):
+                raise ValueError(f"{field}={given!r}; it must be a tuple of positive whole numbers, such as (64, 64)")
+            object.__setattr__(self, field, tuple(given))
+
+    def choice(self, field: str, allowed: Iterable[str]) -> None:
+        given = getattr(self, field)
+        if given not in allowed:
+            raise names.unknown(field, given, allowed)
+
+
+class Preset(NamedTuple):
+    """A structure and its numbers, tuned together for a family of environments: ``ppo.make(env, *preset)``."""
+
+    config: Any
+    hyper: Any
+
+
+class Presets(dict[str, Preset]):
+    """Presets by name; an unknown one is a `ValueError` that names the nearest ones."""
+
+    def __missing__(self, name: str) -> Preset:
+        raise names.unknown("preset", name, self)
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """The fields of a `Config`, not looked into: a network in it stays a module."""
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}

@@ -1,0 +1,1 @@
+"""Pure functions of arrays, shared by the algorithms; each is tested alone."""

@@ -1,0 +1,89 @@
+"""Policies' distributions as pytrees; the last axis is the action's, the leading ones are free."""
+
+import math
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+class Distribution(Protocol):
+    def sample(self, key: jax.Array) -> jax.Array: ...
+    def mode(self) -> jax.Array: ...
+    def log_prob(self, action: jax.Array) -> jax.Array: ...
+    def entropy(self) -> jax.Array: ...
+
+
+class Categorical(NamedTuple):
+    """Over the integers 0 .. A-1, from unnormalised log-probabilities. Finite where a probability underflows."""
+
+    logits: Float[Array, "*B A"]
+
+    def sample(self, key: jax.Array) -> Int[Array, "*B"]:
+        return jax.random.categorical(key, self.logits)
+
+    def mode(self) -> Int[Array, "*B"]:
+        return jnp.argmax(self.logits, axis=-1)
+
+    def log_prob(self, action: Int[Array, "*B"]) -> Float[Array, "*B"]:
+        return jnp.take_along_axis(jax.nn.log_softmax(self.logits), action[..., None], axis=-1)[..., 0]
+
+    def entropy(self) -> Float[Array, "*B"]:
+        """In nats."""
+        log_probs = jax.nn.log_softmax(self.logits)
+        return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
+
+
+class Normal(NamedTuple):
+    """Independent normals, one for each action dimension; ``log_std`` broadcasts against ``mean``."""
+
+    mean: Float[Array, "*B A"]
+    log_std: Float[Array, "*_ A"]
+
+    def sample(self, key: jax.Array) -> Float[Array, "*B A"]:
+        return self.mean + jnp.exp(self.log_std) * jax.random.normal(key, self.mean.shape)
+
+    def mode(self) -> Float[Array, "*B A"]:
+        return self.mean
+
+    def log_prob(self, action: Float[Array, "*B A"]) -> Float[Array, "*B"]:
+        standardised = (action - self.mean) * jnp.exp(-self.log_std)
+        return jnp.sum(-0.5 * standardised**2 - self.log_std - 0.5 * math.log(2 * math.pi), axis=-1)
+
+    def entropy(self) -> Float[Array, "*B"]:
+        """In nats: the sum over dimensions of 0.5 log(2 pi e sigma^2)."""
+        each = jnp.broadcast_to(self.log_std, self.mean.shape) + 0.5 * math.log(2 * math.pi * math.e)
+        return jnp.sum(each, axis=-1)
+
+
+class TanhNormal(NamedTuple):
+    """A normal u squashed to the box: a = centre + half_width tanh(u).
+
+    Its density is handled in terms of the *pre-tanh* sample u, which loses nothing near the border:
+    log p(a) = log N(u) - sum log half_width - sum 2 (log 2 - u - softplus(-2u)).
+    With the half-width in it, the density integrates to one over any box.
+    """
+
+    mean: Float[Array, "*B A"]
+    log_std: Float[Array, "*_ A"]
+    low: Float[Array, "A"]
+    high: Float[Array, "A"]
+
+    def squash(self, u: Float[Array, "*B A"]) -> Float[Array, "*B A"]:
+        return self.low + 0.5 * (jnp.tanh(u) + 1.0) * (self.high - self.low)
+
+    def sample_pre_tanh(self, key: jax.Array) -> Float[Array, "*B A"]:
+        return Normal(self.mean, self.log_std).sample(key)
+
+    def log_prob_pre_tanh(self, u: Float[Array, "*B A"]) -> Float[Array, "*B"]:
+        """Log-density of the *action* squash(u), in the action's own units."""
+        log_slope = 2.0 * (math.log(2.0) - u - jax.nn.softplus(-2.0 * u))
+        log_half_width = jnp.log(0.5 * (self.high - self.low))
+        return Normal(self.mean, self.log_std).log_prob(u) - jnp.sum(log_slope + log_half_width, axis=-1)
+
+    def sample(self, key: jax.Array) -> Float[Array, "*B A"]:
+        return self.squash(self.sample_pre_tanh(key))
+
+    def mode(self) -> Float[Array, "*B A"]:
+        return self.squash(self.mean)

@@ -1,0 +1,45 @@
+"""Running mean and variance, merged batch by batch (Chan et al. 1979), to normalise observations and scale rewards."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class Moments(NamedTuple):
+    """Statistics per feature, whatever the number of environments."""
+
+    samples: Float[Array, ""]
+    mean: Float[Array, "*D"]
+    var: Float[Array, "*D"]
+
+
+def init(shape: tuple[int, ...] = ()) -> Moments:
+    """No data yet: mean 0 and variance 1, with which `normalise` is the identity."""
+    return Moments(jnp.zeros(()), jnp.zeros(shape), jnp.ones(shape))
+
+
+def update(moments: Moments, batch: Float[Array, "*B"]) -> Moments:
+    """Merge a batch [..., *D]: all axes in front of the features' own are samples.
+
+    mean = mean_a + d n_b / n,   var = (var_a n_a + var_b n_b + d^2 n_a n_b / n) / n,   d = mean_b - mean_a
+    """
+    axes = tuple(range(batch.ndim - moments.mean.ndim))
+    batch_samples = jnp.float32(batch.size // max(moments.mean.size, 1))
+    batch_mean, batch_var = jnp.mean(batch, axes), jnp.var(batch, axes)
+
+    samples = moments.samples + batch_samples
+    delta, share = batch_mean - moments.mean, batch_samples / samples
+    mean = moments.mean + delta * share
+    var = moments.var * (1.0 - share) + batch_var * share + delta**2 * share * (1.0 - share)
+    return Moments(samples, mean, var)
+
+
+def normalise(moments: Moments, x: Float[Array, "*B"], limit: float = 10.0) -> Float[Array, "*B"]:
+    """(x - mean) / std, clipped to +-limit standard deviations."""
+    return jnp.clip((x - moments.mean) / jnp.sqrt(moments.var + 1e-8), -limit, limit)
+
+
+def scale(moments: Moments, x: Float[Array, "*B"], limit: float = 10.0) -> Float[Array, "*B"]:
+    """x / std, clipped to +-limit; the sign and the zero of a reward keep their meaning."""
+    return jnp.clip(x / jnp.sqrt(moments.var + 1e-8), -limit, limit)

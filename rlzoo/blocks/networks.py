@@ -1,0 +1,92 @@
+"""Networks as flax.linen modules. Any module of the same signature can be given in a Config instead."""
+
+import math
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from rlzoo.blocks.distributions import Categorical, Distribution, Normal
+from rlzoo.types import Discrete, Env
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "tanh": nn.tanh,
+    "relu": nn.relu,
+    "swish": nn.swish,
+    "gelu": nn.gelu,
+}
+
+
+def dense(features: int, gain: float = math.sqrt(2.0)) -> nn.Dense:
+    """A linear layer with orthogonal weights of the given gain and zero bias."""
+    return nn.Dense(features, kernel_init=nn.initializers.orthogonal(gain))
+
+
+class MLP(nn.Module):
+    """Hidden layers, then a linear one of ``features`` whose orthogonal weights have ``gain``."""
+
+    hidden: tuple[int, ...]
+    features: int
+    gain: float = 1.0
+    activation: str = "tanh"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
+        for width in self.hidden:
+            x = ACTIVATIONS[self.activation](dense(width)(x))
+        return dense(self.features, self.gain)(x)
+
+
+class CNN(nn.Module):
+    """One 3 x 3 convolution with ReLU, flattened: the network of MinAtar (Young & Tian 2019, arXiv:1903.03176).
+
+    The convolution is written as a matrix product of its patches. The numbers are the same, but under a vmap over
+    parameters it stays a batched product, where XLA turns a real convolution into a slow grouped one.
+    """
+
+    channels: int = 16
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*B H W C"]) -> Float[Array, "*B F"]:
+        height, width = x.shape[-3] - 2, x.shape[-2] - 2
+        patches = [x[..., i : i + height, j : j + width, :] for i in range(3) for j in range(3)]
+        features = nn.relu(dense(self.channels)(jnp.concatenate(patches, axis=-1)))
+        return features.reshape(*features.shape[:-3], -1)
+
+
+class ActorCritic(nn.Module):
+    """Policy and value. Vectors: two separate MLPs. Images [H, W, C]: both on a shared small CNN."""
+
+    obs_shape: tuple[int, ...]
+    num_outputs: int  # actions of a discrete policy, dimensions of a continuous one
+    discrete: bool
+    hidden: tuple[int, ...] = (64, 64)
+    activation: str = "tanh"
+    init_std: float = 1.0  # of a continuous policy, in units of half the action box
+
+    @nn.compact
+    def __call__(self, obs: Float[Array, "*B"]) -> tuple[Distribution, Float[Array, "*B"]]:
+        if len(self.obs_shape) == 3:
+            features = CNN()(obs)
+        else:
+            features = obs.reshape(*obs.shape[: obs.ndim - len(self.obs_shape)], -1)
+
+        head = MLP(self.hidden, self.num_outputs, 0.01, self.activation, name="actor")(features)
+        policy: Distribution
+        if self.discrete:
+            policy = Categorical(head)
+        else:
+            log_std = nn.initializers.constant(math.log(self.init_std))
+            policy = Normal(head, self.param("log_std", log_std, (self.num_outputs,)))
+        value = MLP(self.hidden, 1, 1.0, self.activation, name="critic")(features)[..., 0]
+        return policy, value
+
+
+def actor_critic(env: Env, hidden: tuple[int, ...], activation: str, init_std: float) -> ActorCritic:
+    """The default network for an environment's spaces."""
+    space = env.action_space
+    discrete = isinstance(space, Discrete)
+    num_outputs = space.n if isinstance(space, Discrete) else math.prod(space.shape)
+    return ActorCritic(env.obs_space.shape, num_outputs, discrete, hidden, activation, init_std)

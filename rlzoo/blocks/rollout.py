@@ -1,0 +1,61 @@
+"""Collect experience: T steps in each of N environments, which reset themselves."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rlzoo.types import Env, Transition
+
+
+class Envs(NamedTuple):
+    """N environments in the middle of their episodes."""
+
+    state: Any  # the environments' own states, leaves [N, ...]
+    obs: jax.Array  # [N, ...] what the agent sees now
+    episode_return: jax.Array  # f32[N], undiscounted, of the episode so far
+    episode_length: jax.Array  # f32[N], steps of the episode so far
+
+
+def init(env: Env, key: jax.Array, task: Any, num_envs: int) -> Envs:
+    """Reset N environments with keys of their own."""
+    obs, state = jax.vmap(env.reset, (0, None))(jax.random.split(key, num_envs), task)
+    return Envs(state, obs, jnp.zeros(num_envs), jnp.zeros(num_envs))
+
+
+def collect(
+    env: Env,
+    act: Callable[[jax.Array, jax.Array], tuple[jax.Array, Any]],
+    envs: Envs,
+    key: jax.Array,
+    task: Any,
+    num_steps: int,
+) -> tuple[Envs, Transition, Any, dict[str, jax.Array]]:
+    """Step N environments T times.
+
+    Args:
+        act: (obs [N, ...], key) -> (action [N, ...] for the environment, whatever else to remember of it).
+        key: consumed. task: the environments' parameters, shared by all N.
+    Returns:
+        the environments, the transitions [T, N, ...], what ``act`` remembered [T, ...], and the episodes that
+        ended as sums (``episode/return_sum``, ``episode/length_sum``, ``episode/count``): the host divides.
+    """
+    num_envs = envs.episode_return.shape[0]
+
+    def one(envs, key):
+        act_key, env_key = jax.random.split(key)
+        action, memory = act(envs.obs, act_key)
+        env_keys = jax.random.split(env_key, num_envs)
+        state, now = jax.vmap(env.step, (0, 0, 0, None))(env_keys, envs.state, action, task)
+
+        done = now.terminated | now.truncated
+        total, length = envs.episode_return + now.reward, envs.episode_length + 1.0
+        ended = (jnp.where(done, total, 0.0).sum(), jnp.where(done, length, 0.0).sum(), done.sum(dtype=jnp.float32))
+        envs_after = Envs(state, now.obs, jnp.where(done, 0.0, total), jnp.where(done, 0.0, length))
+        transition = Transition(envs.obs, action, now.reward, now.terminated, now.truncated, now.next_obs)
+        return envs_after, (transition, memory, ended)
+
+    envs, (transitions, memory, ended) = jax.lax.scan(one, envs, jax.random.split(key, num_steps))
+    names = ("episode/return_sum", "episode/length_sum", "episode/count")
+    return envs, transitions, memory, {name: x.sum() for name, x in zip(names, ended, strict=True)}

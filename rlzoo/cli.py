@@ -1,0 +1,330 @@
+"""The command line: ``rlzoo train | eval | plot | list``."""
+
+import argparse
+import dataclasses
+import inspect
+import json
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, get_type_hints
+
+import numpy as np
+
+USAGE = """rlzoo: reinforcement learning in JAX, compiled whole
+
+  rlzoo train ALGORITHM --env ENV …   train one agent, or a sweep over hyperparameters times seeds
+  rlzoo eval DIRECTORY                evaluate what a run left
+  rlzoo plot DIRECTORY                draw its curves and sensitivities, print its table
+  rlzoo list                          algorithms with their fields, and environments
+
+`rlzoo COMMAND --help` shows the options. For example:
+
+  rlzoo train ppo --env gymnax/CartPole-v1 --steps 100000 --hyper.learning-rate 1e-4 1e-3 --seeds 8
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Exit code 0; 2 for what the user must correct, said in one line."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        sys.exit(_dispatch(argv))
+    except ValueError as error:
+        print(f"rlzoo: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _dispatch(argv: list[str]) -> int:
+    from rlzoo.names import unknown
+
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0
+    commands: dict[str, Callable[[list[str]], int]] = {"train": _train, "eval": _eval, "plot": _plot, "list": _list}
+    if argv[0] not in commands:
+        raise unknown("command", argv[0], commands)
+    return commands[argv[0]](argv[1:])
+
+
+# --- train ----------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    env: str
+    """such as gymnax/CartPole-v1 or brax/halfcheetah"""
+    steps: int = 1_000_000
+    """environment steps per agent"""
+    seeds: int = 1
+    """agents per setting"""
+    seed: int = 0
+    """of the keys"""
+    preset: str | None = None
+    """hyperparameter set; default: that of the environment's family"""
+    backend: str | None = None
+    """brax physics: generalized, positional, spring or mjx"""
+    directory: Path | None = None
+    """for log, checkpoints and pictures; default: a new one under runs/"""
+    resume: bool = False
+    """continue the run in --directory"""
+    report_every: int | None = None
+    """updates between evaluations and saves; default: a twentieth of the run"""
+    eval_episodes: int = 32
+    """per agent and evaluation"""
+    sinks: tuple[str, ...] = ("csv", "tensorboard")
+    """of csv, tensorboard, wandb"""
+
+
+def _train(argv: list[str]) -> int:
+    import tyro
+
+    import rlzoo
+    from rlzoo.names import unknown
+
+    if not argv or argv[0].startswith("-"):
+        print(f"usage: rlzoo train {{{','.join(rlzoo.ALGORITHMS)}}} --env ENV …")
+        return 0 if argv and argv[0] in ("-h", "--help") else 2
+    if argv[0] not in rlzoo.ALGORITHMS:
+        raise unknown("algorithm", argv[0], rlzoo.ALGORITHMS)
+    module = rlzoo.ALGORITHMS[argv[0]]
+
+    # The preset gives the defaults of the other options, so it is read first.
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--preset")
+    early.add_argument("--env", default="")
+    known, _ = early.parse_known_args(argv[1:])
+    preset = module.presets[known.preset or family(known.env)]
+
+    options = tyro.cli(
+        _options(module, preset),
+        args=argv[1:],
+        prog=f"rlzoo train {argv[0]}",
+        description=inspect.getdoc(module.make),
+    )
+    if options.seeds < 1:
+        raise ValueError(f"--seeds {options.seeds}; it must be 1 or more")
+    hyper = {field.name: getattr(options.hyper, field.name) for field in dataclasses.fields(options.hyper)}
+    about = {
+        "algorithm": argv[0],
+        "env": options.env,
+        "env_options": {"backend": options.backend} if options.backend else {},
+        "config": {name: value for name, value in vars(options.config).items()},
+        "hyper": hyper,
+        "seeds": options.seeds,
+        "seed": options.seed,
+        "steps": options.steps,
+    }
+    directory = options.directory or _fresh_directory(argv[0], options.env)
+    about_file = directory / "run.json"
+    runs = build(about)
+    num_updates = rlzoo.updates_for(runs, options.steps)
+
+    again = [*argv, *([] if options.directory else ["--directory", str(directory)])]
+    command = shlex.join(["rlzoo", "train", *[word for word in again if word != "--resume"], "--resume"])
+    _cache_programs()
+    print(f"{_summary(module, about, runs, num_updates)}\ndirectory {directory}", flush=True)
+    if not options.resume and not about_file.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        about_file.write_text(json.dumps(about, indent=1))
+    result = rlzoo.run(
+        runs,
+        _keys(about),
+        num_updates,
+        directory=directory,
+        resume_run=options.resume,
+        report_every=options.report_every,
+        eval_episodes=options.eval_episodes,
+        sink_names=options.sinks,
+        how_to_resume=command,
+    )
+    if result.interrupted:
+        return 130
+    _draw(directory, about)
+    print(f"checkpoints {directory / 'checkpoints'}")
+    return 0
+
+
+def family(env: str) -> str:
+    """The preset that is tuned for an environment's family."""
+    if env.startswith("brax/"):
+        return "brax"
+    return "minatar" if env.endswith("MinAtar") else "classic"
+
+
+def build(about: dict[str, Any]) -> Any:
+    """The sweep that a ``run.json`` describes: every combination of the given hyperparameters, times seeds."""
+    import rlzoo
+
+    module = rlzoo.ALGORITHMS[about["algorithm"]]
+    env = rlzoo.envs.make(about["env"], **about["env_options"])
+    config = module.Config(**{name: tuple(x) if isinstance(x, list) else x for name, x in about["config"].items()})
+    single = {name: values[0] for name, values in about["hyper"].items() if len(values) == 1}
+    several = {name: values for name, values in about["hyper"].items() if len(values) > 1}
+    algo = module.make(env, config, module.Hyper(**single))
+    return rlzoo.sweep(algo, rlzoo.grid(algo.hyper, **several) if several else algo.hyper)
+
+
+def _keys(about: dict[str, Any]) -> Any:
+    import jax
+
+    return jax.random.split(jax.random.key(about["seed"]), about["seeds"])
+
+
+def _options(module: ModuleType, preset: Any) -> type:
+    """`TrainOptions` with ``config`` and ``hyper`` of an algorithm, their defaults from the preset."""
+    import tyro
+
+    help_of = {**comments(module.Config), **comments(module.Hyper)}
+    hints = get_type_hints(module.Config)
+
+    def option(name: str, kind: Any, default: Any) -> tuple[str, Any, Any]:
+        return name, Annotated[kind, tyro.conf.arg(help=help_of.get(name, ""))], dataclasses.field(default=default)
+
+    plain = [name for name, kind in hints.items() if kind in (int, float, bool, str, tuple[int, ...])]
+    config = [option(name, hints[name], getattr(preset.config, name)) for name in plain]
+    hyper = [option(name, tuple[float, ...], (value,)) for name, value in preset.hyper._asdict().items()]
+    parts = {
+        "config": dataclasses.make_dataclass("config", config, frozen=True),
+        "hyper": dataclasses.make_dataclass("hyper", hyper, frozen=True),
+    }
+    fields = [(name, kind, dataclasses.field(default_factory=kind)) for name, kind in parts.items()]
+    return dataclasses.make_dataclass("train", fields, bases=(TrainOptions,), frozen=True)
+
+
+def comments(cls: type) -> dict[str, str]:
+    """The comment behind each field of a `Config` or `Hyper`: what it sizes, or its unit and source."""
+    lines = inspect.getsource(cls).splitlines()
+    found = (re.match(r"\s+(\w+): .*?#\s*(.+)$", line) for line in lines)
+    return {match[1]: match[2] for match in found if match}
+
+
+def _summary(module: ModuleType, about: dict[str, Any], runs: Any, num_updates: int) -> str:
+    swept = {name: len(values) for name, values in about["hyper"].items() if len(values) > 1}
+    settings = " × ".join(f"{count} {name}" for name, count in swept.items())
+    lanes = " × ".join(filter(None, [settings, f"{about['seeds']} seeds"]))
+    return f"{runs.name} on {runs.env.name}: {lanes}, {about['steps']:,} steps each in {num_updates:,} updates, one program"
+
+
+def _fresh_directory(algorithm: str, env: str) -> Path:
+    stem = f"{algorithm}_{env.rpartition('/')[2]}"
+    number = 1
+    while (directory := Path("runs") / f"{stem}_{number}").exists():
+        number += 1
+    return directory
+
+
+def _cache_programs() -> None:
+    """Keep compiled programs on disk: the second run of a command starts at once."""
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "rlzoo" / "jax"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+
+
+# --- eval, plot, list ----------------------------------------------------------------------------------------------
+
+
+def _eval(argv: list[str]) -> int:
+    import jax
+
+    import rlzoo
+
+    parser = argparse.ArgumentParser(prog="rlzoo eval", description="Evaluate what a run left.", allow_abbrev=False)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--episodes", type=int, default=128, help="per agent (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the episodes")
+    parser.add_argument("--stochastic", action="store_true", help="sample actions; default: the policy's mode")
+    options = parser.parse_args(argv)
+
+    about = _about(options.directory)
+    runs = build(about)
+    state = rlzoo.load(options.directory / "checkpoints", runs)
+    _cache_programs()
+    key = jax.random.key(options.seed)
+    episodes = rlzoo.evaluate(runs, runs.env, state, key, options.episodes, deterministic=not options.stochastic)
+    how = "sampled" if options.stochastic else "deterministic"
+    title = f"{runs.name} on {runs.env.name} at {int(state.step) * runs.steps_per_update:,} steps, {how} return"
+    rlzoo.report.table(title, dict(zip(_labels(about), np.asarray(episodes.returns).mean(-1), strict=True)))
+    return 0
+
+
+def _plot(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="rlzoo plot", description="Draw a run's curves.", allow_abbrev=False)
+    parser.add_argument("directory", type=Path)
+    options = parser.parse_args(argv)
+    _draw(options.directory, _about(options.directory))
+    return 0
+
+
+def _list(argv: list[str]) -> int:
+    import rlzoo
+    from rlzoo.envs import SUITES, gymnax
+
+    parser = argparse.ArgumentParser(prog="rlzoo list", description="List algorithms and environments.")
+    parser.parse_args(argv)
+    for name, module in rlzoo.ALGORITHMS.items():
+        print(f"{name}: {(inspect.getdoc(module) or '').splitlines()[0]}")
+        print(f"  presets  {', '.join(module.presets)}")
+        for title, cls in (("Config: static, a new value compiles a new program", module.Config), ("Hyper: traced, any field may be swept", module.Hyper)):
+            print(f"  {title}")
+            defaults, said = cls()._asdict() if hasattr(cls, "_asdict") else vars(cls()), comments(cls)
+            for field, value in defaults.items():
+                print(f"    {field:20} {value!s:12} {said.get(field, '')}")
+    for suite, module in SUITES.items():
+        print(f"{suite}/\n  {', '.join(module.names())}")
+    for name, reason in gymnax.UNSUPPORTED.items():
+        print(f"not supported: gymnax/{name}: {reason}")
+    return 0
+
+
+def _about(directory: Path) -> dict[str, Any]:
+    path = directory / "run.json"
+    if not path.exists():
+        raise ValueError(f"{directory} holds no run: there is no {path.name} in it")
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not readable: {error}") from error
+
+
+def _labels(about: dict[str, Any]) -> list[str]:
+    """A label per setting, naming the hyperparameters that vary, in the order of `rlzoo.grid`."""
+    import itertools
+
+    several = {name: values for name, values in about["hyper"].items() if len(values) > 1}
+    if not several:
+        return [about["algorithm"]]
+    return [
+        ", ".join(f"{name}={value:.3g}" for name, value in zip(several, values, strict=True))
+        for values in itertools.product(*several.values())
+    ]
+
+
+def _draw(directory: Path, about: dict[str, Any]) -> None:
+    """Curves, a sensitivity picture per swept hyperparameter, and the table of final returns."""
+    from rlzoo import report
+    from rlzoo.report import sinks
+
+    log = directory / "log.csv"
+    if not log.exists():
+        raise ValueError(f"{directory} holds no log.csv: it was run without the csv sink")
+    steps, scores = sinks.series(log, "eval/return")  # [K], [K, H, S]
+    labels = _labels(about)
+    title = f"{about['algorithm']} on {about['env']}"
+    pictures = [directory / "curves.png"]
+    report.curves(pictures[0], {label: (steps, scores[:, h]) for h, label in enumerate(labels)}, title=title)
+
+    several = {name: values for name, values in about["hyper"].items() if len(values) > 1}
+    final = scores[-1].reshape(*map(len, several.values()), -1)  # [*values, S]
+    for axis, (name, values) in enumerate(several.items()):
+        # Over one hyperparameter, the settings of the others count as more seeds.
+        pooled = np.moveaxis(final, axis, 0).reshape(len(values), -1)
+        pictures.append(directory / f"sensitivity_{name}.png")
+        report.sensitivity(pictures[-1], name, np.asarray(values), pooled, title=title)
+    report.table(f"{title}: return at {int(steps[-1]):,} steps", dict(zip(labels, scores[-1], strict=True)))
+    print("\n".join(f"picture {picture}" for picture in pictures))

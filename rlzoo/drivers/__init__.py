@@ -1,0 +1,1 @@
+"""Functions of an algorithm, whichever it is: train, sweep, evaluate, save, run."""

@@ -1,0 +1,214 @@
+"""Checkpoints: orbax writes the arrays, atomically, with a JSON manifest that says what they are.
+
+A directory holds the newest few saves, ``save_1``, ``save_2``, …: the order of saving, not the update, so that the
+newest is the newest also after a fresh start. A save that was cut short has no commit mark and is never loaded.
+"""
+
+import json
+import warnings
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rlzoo.algorithms.config import as_dict
+from rlzoo.drivers.train import float32
+from rlzoo.types import Algorithm
+
+FORMAT = 1
+_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "gymnax", "brax", "orbax-checkpoint")
+
+
+def save(path: str | Path, algo: Algorithm, state: Any, keep: int = 3) -> None:
+    """Write a State; the newest ``keep`` saves in ``path`` stay.
+
+    Raises:
+        ValueError: ``path`` holds checkpoints of another algorithm, Config or environment; nothing is written.
+    """
+    with Checkpoints(path, algo, keep) as checkpoints:
+        checkpoints.save(state)
+
+
+def load(path: str | Path, algo: Algorithm, step: int | None = None) -> Any:
+    """Read the newest State, or the newest at update ``step``.
+
+    If the newest cannot be read, the one before it is taken, with a warning.
+
+    Raises:
+        ValueError: there is none, none can be read, or it is of another algorithm, Config, environment or shape: the
+            first difference is named, with what was found and what was expected.
+    """
+    return _read(Path(path).absolute(), algo, step)
+
+
+def manifest(algo: Algorithm, state: Any) -> dict[str, Any]:
+    """What a checkpoint is of, as JSON values: compared when it is loaded."""
+    from importlib.metadata import version
+
+    import rlzoo
+
+    return {
+        "format": FORMAT,
+        "algorithm": algo.name,
+        "config": {name: _json(value) for name, value in as_dict(algo.config).items()},
+        "env": algo.env.name,
+        "lanes": list(state.key.shape),
+        "hyper": {name: jnp.asarray(x).tolist() for name, x in algo.hyper._asdict().items()},
+        "step": int(state.step),
+        "leaves": _leaves(state),
+        "versions": {"rlzoo": rlzoo.__version__} | {name: version(name) for name in _LIBRARIES},
+    }
+
+
+class Checkpoints:
+    """The checkpoints of one run; saving goes on in the background until the next save or the end of the `with`."""
+
+    def __init__(self, path: str | Path, algo: Algorithm, keep: int = 3) -> None:
+        if keep < 1:
+            raise ValueError(f"keep={keep}; it must be 1 or more")
+        self.path, self.algo = Path(path).absolute(), algo
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"{self.path} is a file; checkpoints need a directory")
+        self._manager = _manager(self.path, keep)
+        self._checked = False
+
+    def save(self, state: Any) -> None:
+        import orbax.checkpoint as ocp
+
+        about = manifest(self.algo, state)
+        newest = self._manager.latest_step()
+        if newest is not None and not self._checked:
+            _refuse_other(
+                _manifest(self._manager, newest),
+                about,
+                f"{self.path} holds checkpoints of another run",
+                "; save elsewhere",
+            )
+        self._checked = True
+        arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), manifest=ocp.args.JsonSave(about))
+        self._manager.save((newest or 0) + 1, args=arguments)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def any_in(path: str | Path) -> bool:
+    """Whether a directory holds a complete checkpoint."""
+    path = Path(path).absolute()
+    if not path.is_dir():
+        return False
+    manager = _manager(path)
+    found = manager.latest_step() is not None
+    manager.close()
+    return found
+
+
+def newest_manifest(path: str | Path) -> dict[str, Any]:
+    """What the newest checkpoint in a directory is of."""
+    manager = _manager(Path(path).absolute())
+    try:
+        return _manifest(manager, manager.latest_step())
+    finally:
+        manager.close()
+
+
+def _read(path: Path, algo: Algorithm, step: int | None) -> Any:
+    if not any_in(path):
+        raise ValueError(f"there is no complete checkpoint in {path}")
+    manager = _manager(path)
+    failures = []
+    try:
+        for index in sorted(manager.all_steps(), reverse=True):
+            try:
+                about = _manifest(manager, index)
+            except Exception as error:  # orbax and the file system raise many kinds; every one means unreadable
+                failures.append(f"save_{index}: {_first_line(error)}")
+                continue
+            if step is not None and about.get("step") != step:
+                continue
+            keys = jax.random.split(jax.random.key(0), about["lanes"][-1]) if about.get("lanes") else jax.random.key(0)
+            _refuse_other(about, _identity(algo, keys, about), f"{path}/save_{index} does not fit")
+            try:
+                state = _restore(manager, index, algo, keys)
+            except Exception as error:
+                failures.append(f"save_{index}: {_first_line(error)}")
+                continue
+            for failure in failures:
+                warnings.warn(f"a checkpoint in {path} cannot be read and was passed over: {failure}", stacklevel=4)
+            return state
+        saved = [] if failures else sorted(_manifest(manager, index)["step"] for index in manager.all_steps())
+    finally:
+        manager.close()
+    if failures:
+        raise ValueError(f"no checkpoint in {path} can be read: {'; '.join(failures)}")
+    raise ValueError(f"{path} holds no checkpoint at update {step}; there are {', '.join(map(str, saved))}")
+
+
+def _restore(manager: Any, index: int, algo: Algorithm, keys: jax.Array) -> Any:
+    import orbax.checkpoint as ocp
+
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), _template(algo, keys))
+    return manager.restore(index, args=ocp.args.Composite(state=ocp.args.StandardRestore(template))).state
+
+
+def _template(algo: Algorithm, keys: jax.Array) -> Any:
+    return jax.eval_shape(algo.init, keys, float32(algo.hyper), algo.task)
+
+
+def _identity(algo: Algorithm, keys: jax.Array, found: dict[str, Any]) -> dict[str, Any]:
+    """The manifest that a State of this algorithm would have, with as many seeds as were found."""
+    if bool(found.get("lanes")) != (algo.num_hypers is not None):
+        one, many = "one agent", "a sweep"
+        saved, wanted = (many, one) if found.get("lanes") else (one, many)
+        raise ValueError(f"the checkpoint is of {saved}; expected is {wanted}")
+    return manifest(algo, _template(algo, keys)._replace(step=found.get("step", 0)))
+
+
+def _refuse_other(found: dict[str, Any], expected: dict[str, Any], what: str, remedy: str = "") -> None:
+    """Raise at the first difference that matters, by name."""
+    for key in ("format", "algorithm", "config", "env", "lanes", "leaves"):
+        ours, theirs = expected[key], found.get(key)
+        if isinstance(ours, dict) and isinstance(theirs, dict):
+            names = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
+            if names:
+                key, ours, theirs = f"{key}.{names[0]}", ours.get(names[0]), theirs.get(names[0])
+        if ours != theirs:
+            raise ValueError(f"{what}: {key} is {theirs!r}, expected is {ours!r}{remedy}")
+
+
+def _manager(path: Path, keep: int | None = None) -> Any:
+    """Orbax's manager: to write the newest ``keep``, or with None to read."""
+    import orbax.checkpoint as ocp
+
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, step_prefix="save", create=keep is not None)
+    return ocp.CheckpointManager(path, options=options)
+
+
+def _manifest(manager: Any, index: int) -> dict[str, Any]:
+    import orbax.checkpoint as ocp
+
+    return manager.restore(index, args=ocp.args.Composite(manifest=ocp.args.JsonRestore())).manifest
+
+
+def _leaves(state: Any) -> dict[str, str]:
+    """Path -> dtype[shape] of every leaf; the clock is the same in all."""
+    leaves = jax.tree_util.tree_leaves_with_path(state._replace(step=None))
+    return {jax.tree_util.keystr(path): f"{x.dtype}{list(x.shape)}" for path, x in leaves}
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_json(x) for x in value]
+    return value if isinstance(value, str | int | float | bool | None) else json.loads(json.dumps(repr(value)))
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else ''}"

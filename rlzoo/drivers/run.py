@@ -1,0 +1,258 @@
+"""Training with the batteries in: progress, evaluation, sinks, checkpoints, resume.
+
+A host loop over one compiled chunk of updates. Nothing in it is traced, and nothing traced calls back.
+"""
+
+import signal
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from rlzoo.drivers import checkpoint
+from rlzoo.drivers.evaluate import evaluate
+from rlzoo.drivers.sweep import swept
+from rlzoo.drivers.train import init, resume
+from rlzoo.report import progress, sinks
+from rlzoo.types import Algorithm
+
+# Evaluation has a constant key of its own: it leaves training unchanged and is the same for every run.
+EVALUATION_SEED = 2**31 - 1
+
+
+class Failure(NamedTuple):
+    """A lane whose metrics went non-finite; the others went on."""
+
+    setting: int
+    seed: int
+    update: int  # the first with a non-finite metric, counted from 1
+    metric: str
+    hyper: dict[str, float]  # the lane's numbers
+
+    def __str__(self) -> str:
+        numbers = ", ".join(f"{name}={value:.6g}" for name, value in self.hyper.items())
+        return f"lane (setting {self.setting}, seed {self.seed}) is non-finite since update {self.update} ({self.metric}); {numbers}"
+
+
+class Run(NamedTuple):
+    """What a run leaves; arrays are of this call, [K] over its reports and [U] over its updates."""
+
+    state: Any
+    metrics: dict[str, np.ndarray]  # f32[U], of a sweep f32[U, H, S]
+    env_steps: np.ndarray  # int64[K], per agent, where it was evaluated
+    returns: np.ndarray  # f32[K, num_episodes], of a sweep f32[K, H, S, num_episodes]; K = 0 without evaluation
+    failures: list[Failure]
+    interrupted: bool
+
+
+def run(
+    algo: Algorithm,
+    key: jax.Array,
+    num_updates: int,
+    *,
+    directory: str | Path | None = None,
+    resume_run: bool = False,
+    report_every: int | None = None,
+    eval_episodes: int = 32,
+    deterministic: bool = True,
+    sink_names: tuple[str, ...] = ("csv", "tensorboard"),
+    keep: int = 3,
+    quiet: bool = False,
+    how_to_resume: str | None = None,
+) -> Run:
+    """Train up to update ``num_updates``, reporting on the way.
+
+    At the start and after every ``report_every`` updates all lanes are evaluated, the numbers go to the sinks, and
+    a checkpoint is written in the background. Ctrl-C finishes the chunk, saves and says how to go on.
+
+    Args:
+        algo: an algorithm or a sweep. key: a typed key, or keys [S] for a sweep; ignored when resuming.
+        directory: for sinks and checkpoints; None keeps everything in memory.
+        resume_run: continue from the newest checkpoint in ``directory``, bit for bit.
+        report_every: updates; default a twentieth of the run.
+        eval_episodes: per lane and evaluation; 0 does not evaluate. deterministic: act by the policy's mode in them.
+        sink_names: of csv, tensorboard, wandb. keep: so many newest checkpoints.
+        how_to_resume: what to tell the user after Ctrl-C.
+    Raises:
+        ValueError: the directory holds a run already and ``resume_run`` is False, or holds none and it is True.
+    """
+    directory = None if directory is None else Path(directory)
+    state = _start(algo, key, directory, resume_run)
+    done = int(state.step)
+    if report_every is None:
+        report_every = max(1, num_updates // 20)
+    if report_every < 1:
+        raise ValueError(f"report_every={report_every}; it must be 1 or more")
+    if done > num_updates:
+        raise ValueError(f"the checkpoint is at update {done}, beyond num_updates={num_updates}; ask for more updates")
+
+    lanes = int(np.prod(state.key.shape, dtype=int))
+    eval_key = jax.random.key(EVALUATION_SEED)
+    collected: list[dict[str, np.ndarray]] = []
+    points: list[tuple[int, np.ndarray]] = []
+    failures: dict[tuple[int, int], Failure] = {}
+
+    with ExitStack() as stack:
+        stop = stack.enter_context(_Interrupt())
+        saves = (
+            stack.enter_context(checkpoint.Checkpoints(directory / "checkpoints", algo, keep)) if directory else None
+        )
+        outputs = [sinks.open_sink(name, directory, done) for name in sink_names] if directory else []
+        for output in outputs:
+            stack.callback(output.close)
+        per_update = lanes * algo.steps_per_update
+        bar = progress.Bar(f"{algo.name} {algo.env.name}", num_updates * per_update, done * per_update, quiet)
+        stack.callback(bar.close)
+
+        def report(metrics: dict[str, np.ndarray]) -> None:
+            summary = _summary(metrics)
+            if eval_episodes:
+                episodes = evaluate(algo, algo.env, state, eval_key, eval_episodes, deterministic=deterministic)
+                returns = np.asarray(episodes.returns)
+                points.append((done * algo.steps_per_update, returns))
+                summary["eval/return"] = returns.mean(-1)
+                summary["eval/length"] = np.asarray(episodes.lengths).mean(-1)
+            rows = _rows(algo, done, state.key.shape, summary)
+            for output in outputs:
+                output.write(rows)
+            bar.update(done * per_update, _headline(algo, summary))
+
+        if done == 0:  # the untrained policy belongs to every curve; its training metrics are not there yet
+            names = jax.eval_shape(algo.step, state, algo.hyper, algo.task)[1]
+            report({name: np.full((1, *state.key.shape), np.nan, np.float32) for name in names})
+        while done < num_updates and not stop.asked:
+            state, metrics = resume(algo, state, min(report_every, num_updates - done))
+            chunk = {name: np.asarray(x) for name, x in metrics.items()}
+            for failure in _failures(algo, chunk, done):
+                if (failure.setting, failure.seed) not in failures:
+                    failures[failure.setting, failure.seed] = failure
+                    bar.note(f"warning: {failure}")
+            collected.append(chunk)
+            done = int(state.step)
+            if saves:
+                saves.save(state)
+            report(chunk)
+
+    interrupted = done < num_updates
+    if interrupted:
+        remedy = how_to_resume or f"run(..., directory={str(directory)!r}, resume_run=True)"
+        bar.note(
+            f"stopped after update {done} of {num_updates}; "
+            + (f"saved. Go on with: {remedy}" if directory else "nothing saved")
+        )
+    merged = {name: np.concatenate([chunk[name] for chunk in collected]) for name in collected[0]} if collected else {}
+    steps = np.array([at for at, _ in points], np.int64)
+    returns = np.stack([returns for _, returns in points]) if points else np.empty((0,), np.float32)
+    return Run(state, merged, steps, returns, list(failures.values()), interrupted)
+
+
+def _start(algo: Algorithm, key: jax.Array, directory: Path | None, resume_run: bool) -> Any:
+    if directory is None:
+        if resume_run:
+            raise ValueError("resume_run=True needs the directory of the run to resume")
+        return init(algo, key)
+    saved = checkpoint.any_in(directory / "checkpoints")
+    if resume_run:
+        if not saved:
+            raise ValueError(f"there is no checkpoint in {directory} to resume from; run without resuming to start")
+        return _resumed(algo, key, directory / "checkpoints")
+    if saved:
+        raise ValueError(f"{directory} holds a run already; resume it, or choose another directory")
+    directory.mkdir(parents=True, exist_ok=True)
+    return init(algo, key)
+
+
+def _resumed(algo: Algorithm, key: jax.Array, path: Path) -> Any:
+    """The newest State, if the run is asked for again with the numbers and seeds it began with."""
+    state = checkpoint.load(path, algo)
+    saved = checkpoint.newest_manifest(path)["hyper"]
+    for name, value in algo.hyper._asdict().items():
+        given = np.asarray(value, np.float32)
+        if name not in saved or not np.array_equal(given, np.float32(saved[name]), equal_nan=True):
+            raise ValueError(
+                f"hyper.{name} is {given.tolist()}, but the run in {path.parent} has {saved.get(name)}; resume with the same"
+            )
+    if key.shape != state.key.shape[-1:]:
+        seeds = [shape[0] if shape else 1 for shape in (key.shape, state.key.shape[-1:])]
+        raise ValueError(
+            f"{seeds[0]} seeds are asked for, but the run in {path.parent} has {seeds[1]}; resume with the same"
+        )
+    return state
+
+
+def _summary(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A chunk's metrics [U, lanes] as one number a lane: means, and of episodes the sums divided."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        count = metrics["episode/count"].sum(0) if "episode/count" in metrics else None
+        out = {name: x.mean(0) for name, x in metrics.items() if not name.startswith("episode/")}
+        if count is not None:  # no episode ended in this chunk: NaN, which is an empty cell
+            out["episode/return"] = metrics["episode/return_sum"].sum(0) / count
+            out["episode/length"] = metrics["episode/length_sum"].sum(0) / count
+            out["episode/count"] = count
+    return out
+
+
+def _rows(algo: Algorithm, done: int, lanes: tuple[int, ...], summary: dict[str, np.ndarray]) -> list[sinks.Row]:
+    settings = {f"hyper/{name}": np.asarray(values) for name, values in swept(algo).items()}
+    rows = []
+    for setting, seed in np.ndindex(*(lanes or (1, 1))):
+        where = (setting, seed) if lanes else ()
+        row = {"update": done, "env_steps": done * algo.steps_per_update, "setting": setting, "seed": seed}
+        row |= {name: float(values[setting]) for name, values in settings.items()}
+        rows.append(row | {name: float(values[where]) for name, values in summary.items()})
+    return rows
+
+
+def _failures(algo: Algorithm, metrics: dict[str, np.ndarray], done: int) -> list[Failure]:
+    """The lanes of a chunk with a non-finite metric, each with the first update and its first such metric."""
+    names = list(metrics)
+    broken = np.stack([~np.isfinite(metrics[name]) for name in names], axis=1)  # [U, metrics, lanes]
+    if broken.ndim == 2:
+        broken = broken[:, :, None, None]
+    found = []
+    for setting, seed in np.argwhere(broken.any((0, 1))):
+        update = int(np.argmax(broken[:, :, setting, seed].any(1)))
+        metric = names[int(np.argmax(broken[update, :, setting, seed]))]
+        numbers = {name: float(np.ravel(x)[setting] if np.ndim(x) else x) for name, x in algo.hyper._asdict().items()}
+        found.append(Failure(int(setting), int(seed), done + update + 1, metric, numbers))
+    return found
+
+
+def _headline(algo: Algorithm, summary: dict[str, np.ndarray]) -> str:
+    """Mean return, and of a sweep the best setting."""
+    returns = summary.get("eval/return", summary.get("episode/return"))
+    if returns is None or not np.isfinite(returns).any():
+        return ""
+    text = f"return {np.nanmean(returns):.1f}"
+    if returns.ndim == 2 and returns.shape[0] > 1:
+        by_setting = np.nanmean(np.where(np.isfinite(returns), returns, np.nan), axis=1)
+        best = int(np.nanargmax(by_setting))
+        numbers = ", ".join(f"{name}={float(values[best]):.3g}" for name, values in swept(algo).items())
+        text += f", best {by_setting[best]:.1f} at {numbers or f'setting {best}'}"
+    return text
+
+
+class _Interrupt:
+    """Ctrl-C asks the loop to stop after the chunk; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __enter__(self) -> "_Interrupt":
+        self._main = threading.current_thread() is threading.main_thread()  # signals reach no other thread
+        if self._main:
+            self._before = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._main:
+            signal.signal(signal.SIGINT, self._before)

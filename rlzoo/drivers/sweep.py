@@ -1,0 +1,167 @@
+"""A sweep of an algorithm is an algorithm: its State has lanes [H, S], H settings times S seeds."""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rlzoo import names
+from rlzoo.types import Algorithm
+
+
+def grid(hyper: Any, **values: Sequence[float]) -> Any:
+    """Every combination of the given values, as one `Hyper` whose named leaves are arrays [H].
+
+    ``grid(algo.hyper, learning_rate=[1e-4, 1e-3], gamma=[0.9, 0.99])`` has H = 4; the last name varies fastest.
+    """
+    names.check("hyperparameter", values, hyper._fields)
+    columns = zip(*itertools.product(*values.values()), strict=True)
+    return hyper._replace(
+        **{name: jnp.asarray(column, jnp.float32) for name, column in zip(values, columns, strict=True)}
+    )
+
+
+def sweep(algo: Algorithm, hyper: Any = None, task: Any = None) -> Algorithm:
+    """An algorithm over H settings times S seeds, all in one compiled program.
+
+    A leaf of ``hyper`` or ``task`` with one more axis than its default is swept along that axis; all swept leaves
+    have the same length H and vary together (`grid` makes combinations); every other leaf is shared. `train` then
+    takes keys [S]: every setting sees the same seeds.
+
+    Args:
+        hyper: default ``algo.hyper``. task: environment parameters or a dataset; default ``algo.task``.
+    Raises:
+        ValueError: swept leaves of unequal length, or a leaf of the wrong rank; named.
+    """
+    if algo.num_hypers is not None:
+        raise ValueError("this algorithm is a sweep already; sweep its `base` instead")
+    hyper = algo.hyper if hyper is None else hyper
+    task = algo.task if task is None else task
+    hyper_axes, task_axes = swept_axes(algo.hyper, hyper, "hyper"), swept_axes(algo.task, task, "task")
+
+    lengths = _swept_lengths(hyper, hyper_axes, "hyper") | _swept_lengths(task, task_axes, "task")
+    if len(set(lengths.values())) > 1:
+        given = ", ".join(f"{name}: {length}" for name, length in lengths.items())
+        raise ValueError(f"swept leaves must have one length, got {given}; for all combinations use rlzoo.grid")
+    num_hypers = next(iter(lengths.values()), 1)
+    if num_hypers == 0:
+        raise ValueError(f"nothing to sweep over: {', '.join(lengths)} is empty")
+
+    init, step = _lanes(algo.init, algo.step, Axes(hyper_axes), Axes(task_axes), num_hypers)
+    return algo._replace(hyper=hyper, task=task, init=init, step=step, num_hypers=num_hypers, base=algo)
+
+
+def sweep_grid(
+    make: Callable[[Any], Algorithm], configs: Mapping[str, Sequence[Any]], config: Any, hyper: Any = None
+) -> Iterator[tuple[Any, Algorithm]]:
+    """One sweep for each combination of `Config` fields, which cannot share a program: one compile each.
+
+    Args:
+        make: config -> Algorithm, such as ``lambda config: ppo.make(env, config)``.
+        configs: field -> values. config: gives the other fields.
+        hyper: as for `sweep`, inside each.
+    Yields:
+        (config, sweep) in the order of the product, the last field fastest.
+    """
+    names.check("Config field", configs, [field.name for field in dataclasses.fields(config)])
+    for values in itertools.product(*configs.values()):
+        structure = dataclasses.replace(config, **dict(zip(configs, values, strict=True)))
+        yield structure, sweep(make(structure), hyper)
+
+
+def lane(state: Any, setting: int, seed: int) -> Any:
+    """The State of one agent out of a sweep's: it continues under ``sweep.base`` with that setting's numbers."""
+    num_settings, num_seeds = state.key.shape
+    if not (0 <= setting < num_settings and 0 <= seed < num_seeds):
+        raise ValueError(f"lane ({setting}, {seed}) is outside the sweep's lanes [{num_settings}, {num_seeds}]")
+    return jax.tree.map(lambda x: x[setting, seed], state._replace(step=None))._replace(step=state.step)
+
+
+def setting(hyper: Any, default: Any, index: int) -> Any:
+    """The numbers of one setting of a sweep: leaves with one more axis than ``default``'s are indexed."""
+    return jax.tree.map(lambda d, x: x[index] if jnp.ndim(x) > jnp.ndim(d) else x, default, hyper)
+
+
+def swept(algo: Algorithm) -> dict[str, Any]:
+    """The swept hyperparameters of a sweep by name, arrays [H]; empty if only seeds or the task vary."""
+    return {name: jnp.asarray(x) for name, x in algo.hyper._asdict().items() if jnp.ndim(x) == 1}
+
+
+def swept_axes(default: Any, given: Any, name: str) -> Any:
+    """0 where ``given`` has one more axis than ``default``, None where it has as many."""
+    structures: list[Any] = [jax.tree.structure(default), jax.tree.structure(given)]
+    if structures[0] != structures[1]:
+        raise ValueError(
+            f"{name} has another structure than the algorithm's own; change leaves with _replace or replace"
+        )
+
+    def one(path, default, given):
+        extra = jnp.ndim(given) - jnp.ndim(default)
+        if extra not in (0, 1):
+            where = name + jax.tree_util.keystr(path)
+            raise ValueError(
+                f"{where} has shape {list(jnp.shape(given))}; allowed are {list(jnp.shape(default))}, "
+                "or one more axis in front to sweep it"
+            )
+        return 0 if extra else None
+
+    return jax.tree_util.tree_map_with_path(one, default, given)
+
+
+def _swept_lengths(tree: Any, axes: Any, name: str) -> dict[str, int]:
+    leaves = zip(jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(axes, is_leaf=_none), strict=True)
+    return {name + jax.tree_util.keystr(path): x.shape[0] for (path, x), axis in leaves if axis is not None}
+
+
+def _none(x: Any) -> bool:
+    return x is None
+
+
+class Axes:
+    """A pytree of axes (0 or None) as a hashable key: trees of the same structure and axes are equal."""
+
+    def __init__(self, tree: Any) -> None:
+        self.tree = tree
+        leaves, treedef = jax.tree.flatten(tree, is_leaf=_none)
+        self.leaves, self.key = leaves, (tuple(leaves), treedef)
+
+    def first(self, values: Any) -> Any:
+        """``values`` with every mapped leaf replaced by its first entry."""
+        return jax.tree.map(lambda axis, x: x if axis is None else x[0], self.tree, values, is_leaf=_none)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Axes) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+@functools.lru_cache(maxsize=64)
+def _lanes(init: Callable, step: Callable, hyper: Axes, task: Axes, num_hypers: int) -> tuple[Callable, Callable]:
+    """vmap over settings of vmap over seeds. Cached: a sweep over other values of the same leaves compiles nothing.
+
+    The clock alone is not mapped, in or out: vmap itself proves that all lanes share it.
+    """
+
+    def lanes_of(state):
+        return type(state)(*[0] * len(state._fields))._replace(step=None)
+
+    def swept_init(keys, hyper_values, task_value):
+        lanes = lanes_of(jax.eval_shape(init, keys[0], hyper.first(hyper_values), task.first(task_value)))
+        over_seeds = jax.vmap(init, (0, None, None), lanes)
+        return jax.vmap(over_seeds, (None, hyper.tree, task.tree), lanes, axis_size=num_hypers)(
+            keys, hyper_values, task_value
+        )
+
+    def swept_step(state, hyper_values, task_value):
+        lanes = lanes_of(state)
+        over_seeds = jax.vmap(step, (lanes, None, None), (lanes, 0))
+        return jax.vmap(over_seeds, (lanes, hyper.tree, task.tree), (lanes, 0), axis_size=num_hypers)(
+            state, hyper_values, task_value
+        )
+
+    return swept_init, swept_step

@@ -1,0 +1,110 @@
+"""Train and resume: a scan over an algorithm's `step`, compiled whole."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rlzoo.types import Algorithm
+
+
+def updates_for(algo: Algorithm, env_steps: int) -> int:
+    """The number of updates that takes exactly ``env_steps`` environment steps per agent.
+
+    Raises:
+        ValueError: the steps do not divide; it names the two nearest budgets.
+    """
+    updates, rest = divmod(int(env_steps), algo.steps_per_update)
+    if rest or updates < 1:
+        near = [n * algo.steps_per_update for n in (updates, updates + 1) if n > 0]
+        raise ValueError(
+            f"env_steps={env_steps} is not a whole number of updates of {algo.steps_per_update} steps; "
+            f"use {' or '.join(f'{n:,}' for n in near)}"
+        )
+    return updates
+
+
+def init(algo: Algorithm, key: jax.Array) -> Any:
+    """A fresh State. ``key`` is a typed key, or for a sweep keys [S]."""
+    _check_key(algo, key)
+    return _init(algo.init)(key, float32(algo.hyper), algo.task)
+
+
+def train(algo: Algorithm, key: jax.Array, num_updates: int) -> tuple[Any, dict[str, jax.Array]]:
+    """Train from scratch.
+
+    Args:
+        key: a typed key; for a sweep keys [S], one a seed (``jax.random.split(key, S)``).
+        num_updates: calls of `step`; `updates_for` turns environment steps into it.
+    Returns:
+        the last State, and the metrics [num_updates], in a sweep [num_updates, H, S].
+    """
+    return resume(algo, init(algo, key), num_updates)
+
+
+def resume(algo: Algorithm, state: Any, num_updates: int) -> tuple[Any, dict[str, jax.Array]]:
+    """Continue from a State, as if training had never stopped. The State given is consumed (donated)."""
+    if num_updates < 0:
+        raise ValueError(f"num_updates={num_updates}; it must be 0 or more")
+    _check_hyper(algo)
+    return _scan(algo.step)(state, float32(algo.hyper), algo.task, num_updates)
+
+
+@functools.lru_cache(maxsize=64)
+def _init(init: Callable[..., Any]) -> Callable[..., Any]:
+    return jax.jit(lambda key, hyper, task: strong(init(key, hyper, task)))
+
+
+@functools.lru_cache(maxsize=64)
+def _scan(step: Callable[..., Any]) -> Any:
+    """The one compiled program of training: cached by `step`, so equal calls never compile twice."""
+
+    @functools.partial(jax.jit, static_argnames="num_updates", donate_argnames="state")
+    def scan(state, hyper, task, num_updates):
+        return jax.lax.scan(lambda state, _: step(state, hyper, task), state, None, num_updates)
+
+    return scan
+
+
+def compiled_chunk(algo: Algorithm, state: Any, num_updates: int) -> Any:
+    """The executable that `resume` runs, compiled but not run: for its memory analysis and compile time."""
+    return _scan(algo.step).lower(state, float32(algo.hyper), algo.task, num_updates).compile()
+
+
+def float32(hyper: Any) -> Any:
+    """Every number as a float32 array, so that 3e-4 and jnp.array(3e-4) are the same program."""
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), hyper)
+
+
+def strong(state: Any) -> Any:
+    """Without weak types and without aliases: the scan's carry is fixed, and every leaf can be donated."""
+
+    def one(x):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return x
+        return jax.lax.convert_element_type(jnp.array(x, copy=True), x.dtype)
+
+    return jax.tree.map(one, state)
+
+
+def _check_key(algo: Algorithm, key: jax.Array) -> None:
+    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        raise ValueError(f"key is {type(key).__name__}; it must be a typed key: jax.random.key(0)")
+    if algo.num_hypers is None and key.ndim != 0:
+        raise ValueError(f"key has shape {list(key.shape)}; one agent takes one key; for many, rlzoo.sweep(algo) first")
+    if algo.num_hypers is not None and key.ndim != 1:
+        raise ValueError(
+            f"key has shape {list(key.shape)}; a sweep takes one key per seed: jax.random.split(jax.random.key(0), S)"
+        )
+
+
+def _check_hyper(algo: Algorithm) -> None:
+    if algo.num_hypers is not None:
+        return
+    for name, value in algo.hyper._asdict().items():
+        if jnp.ndim(value) != 0:
+            raise ValueError(
+                f"hyper.{name} has shape {list(jnp.shape(value))}; one agent takes one number; for many, rlzoo.sweep"
+            )

@@ -1,0 +1,92 @@
+"""Environments behind one interface, `rlzoo.types.Env`: ``make("suite/id")``, or ``make(your own object)``."""
+
+from typing import Any
+
+import jax
+
+from rlzoo.envs import brax, gymnax, probe
+from rlzoo.names import unknown
+from rlzoo.types import Env
+
+__all__ = ["make", "names"]
+
+SUITES = {"gymnax": gymnax, "brax": brax, "probe": probe}
+
+
+def names(suite: str) -> tuple[str, ...]:
+    """The ids of a suite: gymnax, brax or probe."""
+    return SUITES[suite].names()
+
+
+def make(env: Any, **kwargs: Any) -> Env:
+    """Build or adapt an environment.
+
+    Args:
+        env: one of
+            ``"gymnax/CartPole-v1"``: any that gymnax registers;
+            ``"brax/halfcheetah"``: with ``backend=``, ``horizon=`` and ``cached_reset=``, see `rlzoo.envs.brax.make`;
+            ``"probe/delayed-reward"``: with ``continuous=``, see `rlzoo.envs.probe`;
+            an object of gymnax 1.0's interface, with ``params=`` (default: its ``default_params``);
+            an `rlzoo.types.Env`, which is checked and returned.
+        kwargs: for the suite's constructor.
+    Raises:
+        ValueError: an unknown or unsupported name, or an object of another interface.
+    """
+    if not isinstance(env, str):
+        return _own(env, **kwargs)
+
+    suite, _, name = env.partition("/")
+    if suite not in SUITES:
+        raise unknown("environment", env, [f"{suite}/{name}" for suite in SUITES for name in names(suite)])
+    if suite == "gymnax" and name in gymnax.UNSUPPORTED:
+        raise ValueError(f"environment {env!r} is not supported: {gymnax.UNSUPPORTED[name]}")
+    if name not in names(suite):
+        raise unknown("environment", env, [f"{suite}/{name}" for name in names(suite)])
+    return SUITES[suite].make(name, **kwargs)
+
+
+def _own(env: Any, params: Any = None) -> Env:
+    if isinstance(env, Env):
+        return _checked(env)
+    missing = [name for name in ("reset", "step", "observation_space", "action_space") if not hasattr(env, name)]
+    if missing:
+        raise ValueError(
+            f"{type(env).__name__} lacks {', '.join(missing)}; allowed are a name such as 'gymnax/CartPole-v1', an "
+            "rlzoo.types.Env, or an object of gymnax 1.0's interface (derive from its Environment)"
+        )
+    params = env.default_params if params is None else params
+    return _checked(gymnax.adapt(env, params, f"own/{getattr(env, 'name', type(env).__name__)}"))
+
+
+def _checked(env: Env) -> Env:
+    """Trace one reset and one step, and say what does not fit, before anything is compiled."""
+    key = jax.random.key(0)
+    action = jax.eval_shape(env.action_space.sample, key)
+    obs, state = jax.eval_shape(env.reset, key, env.params)
+    new_state, now = jax.eval_shape(env.step, key, state, action, env.params)
+
+    expected = {"obs": (obs.shape, "float32"), "next_obs": (obs.shape, "float32"), "reward": ((), "float32")}
+    expected |= {"terminated": ((), "bool"), "truncated": ((), "bool")}
+    for name, (shape, dtype) in expected.items():
+        got = getattr(now, name)
+        if got.shape != shape or got.dtype != dtype:
+            raise ValueError(
+                f"{env.name}: step gives {name} {got.dtype}{list(got.shape)}; it must be {dtype}{list(shape)}"
+            )
+    if obs.shape != env.obs_space.shape or obs.dtype != "float32":
+        raise ValueError(
+            f"{env.name}: reset gives obs {obs.dtype}{list(obs.shape)}; "
+            f"the observation space says float32{list(env.obs_space.shape)}"
+        )
+
+    before, after = (jax.tree_util.tree_leaves_with_path(tree) for tree in (state, new_state))
+    if [path for path, _ in before] != [path for path, _ in after]:
+        raise ValueError(f"{env.name}: step returns a state of another structure than reset; they must be the same")
+    for (path, old), (_, new) in zip(before, after, strict=True):
+        if (old.shape, old.dtype) != (new.shape, new.dtype):
+            where = "state" + jax.tree_util.keystr(path)
+            raise ValueError(
+                f"{env.name}: step turns {where} from {old.dtype}{list(old.shape)} into {new.dtype}{list(new.shape)}; "
+                "it must keep shape and dtype"
+            )
+    return env

@@ -1,0 +1,76 @@
+"""Brax environments on the backends generalized, positional, spring and mjx.
+
+The physical parameters, brax's ``System``, are the environment's `params`, passed at every call: masses, friction
+or gravity may be swept like any number. Brax's own wrappers are not used: they replay each environment's first
+state for ever and lose the successor at a reset.
+"""
+
+import copy
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rlzoo.envs.episodes import with_episodes
+from rlzoo.types import Box, Env
+
+BACKENDS = ("generalized", "positional", "spring", "mjx")
+
+
+def names() -> tuple[str, ...]:
+    with _quiet():
+        from brax import envs
+    return tuple(envs._envs)
+
+
+def make(name: str, backend: str = "spring", horizon: int = 1_000, cached_reset: bool = False, **kwargs: Any) -> Env:
+    """Build ``brax/name``.
+
+    Args:
+        backend: the physics: generalized, positional, spring or mjx.
+        horizon: time limit in steps; brax's own is 1000 for every environment.
+        cached_reset: replay each environment's first state at every reset: faster, but less varied.
+        kwargs: for the environment's constructor.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend={backend!r}; allowed are {', '.join(BACKENDS)}")
+    with _quiet():
+        from brax import envs
+
+        raw = envs.get_environment(name, backend=backend, **kwargs)
+        params = jax.tree.map(jnp.asarray, getattr(raw, "sys", ()))
+        action_size = raw.action_size
+
+    def under(params):
+        """The environment with other physics. A copy, because brax keeps them in an attribute."""
+        env = copy.copy(raw)
+        if params != ():
+            env.sys = params
+        return env
+
+    def reset(key, params):
+        with _quiet():
+            state = under(params).reset(key)
+        return state.obs, jax.tree.map(jnp.asarray, state)
+
+    def step(key, state, action, params):
+        with _quiet():
+            new = under(params).step(state.replace(info=dict(state.info)), action)
+        new_state = jax.tree.map(lambda x, old: jnp.asarray(x, old.dtype), new, state)
+        return new_state, new.obs, jnp.asarray(new.reward, jnp.float32), new.done > 0.5
+
+    obs, _ = jax.eval_shape(reset, jax.random.key(0), params)
+    if isinstance(obs, dict):
+        raise ValueError(f"brax/{name}: observes a dict of arrays, {sorted(obs)}; allowed is one array")
+    infinite = np.full(obs.shape, np.inf, np.float32)
+    ones = np.ones(action_size, np.float32)
+    title = f"brax/{name} {backend}" + (" cached_reset" if cached_reset else "")
+    reset, step = with_episodes(reset, step, horizon, cached_reset)
+    return Env(title, reset, step, params, Box(-infinite, infinite), Box(-ones, ones), horizon)
+
+
+def _quiet() -> warnings.catch_warnings:
+    """Brax and mujoco print deprecation warnings at import and while tracing: theirs to mend, not the user's."""
+    return warnings.catch_warnings(action="ignore")

@@ -1,0 +1,50 @@
+"""Episodes on top of raw dynamics: a time limit, and a reset with a fresh key whenever an episode ends."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rlzoo.types import TimeStep
+
+
+class Episode(NamedTuple):
+    inner: Any  # the raw environment's state
+    time: jax.Array  # int32[], steps of this episode so far
+    first: Any  # (obs, inner) of the first reset if it is replayed, else ()
+
+
+def with_episodes(
+    reset: Callable[..., tuple[jax.Array, Any]],
+    step: Callable[..., tuple[Any, jax.Array, jax.Array, jax.Array]],
+    horizon: int,
+    cached_reset: bool = False,
+) -> tuple[Callable[..., tuple[jax.Array, Episode]], Callable[..., tuple[Episode, TimeStep]]]:
+    """Turn raw dynamics into the `reset` and `step` of an `Env`.
+
+    Args:
+        reset: (key, params) -> obs, state.
+        step: (key, state, action, params) -> state, obs, reward, terminated; no time limit, no reset.
+        horizon: the episode is truncated at this many steps.
+        cached_reset: replay each environment's first state instead of drawing a new one. Cheaper (under vmap a
+            fresh reset is computed at every step), but an environment then starts every episode alike.
+    """
+
+    def reset_episode(key, params):
+        obs, inner = reset(key, params)
+        return obs, Episode(inner, jnp.int32(0), (obs, inner) if cached_reset else ())
+
+    def step_episode(key, state, action, params):
+        step_key, reset_key = jax.random.split(key)
+        inner, next_obs, reward, terminated = step(step_key, state.inner, action, params)
+        time = state.time + 1
+        truncated = time >= horizon
+        done = terminated | truncated
+
+        first = state.first if cached_reset else reset(reset_key, params)
+        obs, inner = jax.tree.map(lambda new, old: jnp.where(done, new, old), first, (next_obs, inner))
+        state = Episode(inner, jnp.where(done, 0, time), state.first)
+        return state, TimeStep(obs, reward, terminated, truncated, next_obs)
+
+    return reset_episode, step_episode

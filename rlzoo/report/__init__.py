@@ -1,0 +1,7 @@
+"""Statistics, pictures and tables of results. It knows arrays, not algorithms."""
+
+from rlzoo.report.plots import curves, heatmap, sensitivity
+from rlzoo.report.statistics import Interval, interval, iqm
+from rlzoo.report.tables import table
+
+__all__ = ["Interval", "curves", "heatmap", "interval", "iqm", "sensitivity", "table"]

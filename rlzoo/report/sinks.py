@@ -1,0 +1,137 @@
+"""Where a run's numbers go. Each sink takes the rows of one report: one row a lane, as plain dicts.
+
+A row holds ``update``, ``env_steps``, ``setting``, ``seed``, the swept hyperparameters as ``hyper/…``, and metrics.
+"""
+
+import csv
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from rlzoo.names import unknown
+
+Row = dict[str, float]
+
+
+class Sink(Protocol):
+    def write(self, rows: list[Row]) -> None: ...
+    def close(self) -> None: ...
+
+
+def open_sink(name: str, directory: Path, resume_at: int) -> Sink:
+    """A sink by name; what it holds from after update ``resume_at`` is dropped, for it will be written again."""
+    sinks: dict[str, Callable[[Path, int], Sink]] = {"csv": CsvSink, "tensorboard": TensorBoardSink, "wandb": WandbSink}
+    if name not in sinks:
+        raise unknown("sink", name, sinks)
+    return sinks[name](directory, resume_at)
+
+
+class CsvSink:
+    """``log.csv``: a row per report and lane."""
+
+    def __init__(self, directory: Path, resume_at: int) -> None:
+        self.path = directory / "log.csv"
+        kept = [row for row in read_csv(self.path) if row["update"] <= resume_at] if self.path.exists() else []
+        self.path.unlink(missing_ok=True)
+        if kept:
+            self.write(kept)
+
+    def write(self, rows: list[Row]) -> None:
+        fresh = not self.path.exists()
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, fieldnames=list(rows[0]))
+        if fresh:
+            writer.writeheader()
+        writer.writerows(rows)
+        with self.path.open("a", newline="") as file:
+            file.write(buffer.getvalue())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def close(self) -> None:
+        """Every report is on the disk already."""
+
+
+class TensorBoardSink:
+    """``tensorboard/<lane>``: one series of events per lane, against environment steps."""
+
+    def __init__(self, directory: Path, resume_at: int) -> None:
+        self.directory = directory / "tensorboard"
+        self.writers: dict[str, Any] = {}
+
+    def write(self, rows: list[Row]) -> None:
+        from tensorboardX import SummaryWriter
+
+        for row in rows:
+            name = lane_name(row)
+            if name not in self.writers:
+                self.writers[name] = SummaryWriter(str(self.directory / name))
+            for metric, value in metrics_of(row).items():
+                self.writers[name].add_scalar(metric, value, int(row["env_steps"]))
+        for writer in self.writers.values():
+            writer.flush()
+
+    def close(self) -> None:
+        for writer in self.writers.values():
+            writer.close()
+
+
+class WandbSink:
+    """One wandb run for the whole sweep, with a series per lane: ``<lane>/<metric>``. Needs ``rlzoo[wandb]``."""
+
+    def __init__(self, directory: Path, resume_at: int) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise ValueError("the wandb sink needs the package wandb: pip install 'rlzoo[wandb]'") from error
+        self.run = wandb.init(dir=str(directory), name=directory.name, resume="allow", id=directory.name)
+
+    def write(self, rows: list[Row]) -> None:
+        # One call per report: wandb refuses a step that goes back, which a call per lane would look like.
+        series = {f"{lane_name(row)}/{metric}": value for row in rows for metric, value in metrics_of(row).items()}
+        self.run.log(series | {"env_steps": rows[0]["env_steps"]}, step=int(rows[0]["update"]))
+
+    def close(self) -> None:
+        self.run.finish()
+
+
+def read_csv(path: Path) -> list[Row]:
+    """The rows of a ``log.csv``, numbers as floats; a last line cut short by a kill is dropped."""
+    rows: list[Row] = []
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            try:
+                rows.append({name: float(value) if value else float("nan") for name, value in row.items()})
+            except (TypeError, ValueError):
+                break
+    return rows
+
+
+def lane_name(row: Row) -> str:
+    """Such as ``learning_rate=0.001,seed=3``."""
+    swept = [f"{name.removeprefix('hyper/')}={value:.4g}" for name, value in row.items() if name.startswith("hyper/")]
+    settings = swept or [f"setting={int(row['setting'])}"]
+    return ",".join([*settings, f"seed={int(row['seed'])}"])
+
+
+def metrics_of(row: Row) -> dict[str, Any]:
+    """The finite metrics of a row, without its coordinates."""
+    metrics = {name: value for name, value in row.items() if "/" in name and not name.startswith("hyper/")}
+    return {name: value for name, value in metrics.items() if value == value}
+
+
+def series(path: Path, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """One metric of a ``log.csv`` as (env_steps [K], values [K, H, S]); reports without it are left out."""
+    rows = [row for row in read_csv(path) if not np.isnan(row.get(metric, np.nan))]
+    if not rows:
+        raise ValueError(f"{path} holds no {metric!r}")
+    steps = sorted({row["env_steps"] for row in rows})
+    shape = [len(steps), *(int(max(row[axis] for row in rows)) + 1 for axis in ("setting", "seed"))]
+    values = np.full(shape, np.nan)
+    for row in rows:
+        values[steps.index(row["env_steps"]), int(row["setting"]), int(row["seed"])] = row[metric]
+    return np.array(steps, np.int64), values

@@ -1,0 +1,127 @@
+"""The contract: an algorithm is a tuple of pure functions over three pytrees.
+
+``State``   what continues: parameters, optimiser, environments, moments, key, clock.
+``Hyper``   numbers: learning rates, discounts, coefficients; every leaf may be swept.
+``task``    what is learned on: environment parameters online, a dataset offline.
+
+    algo.init(key, hyper, task)   -> state
+    algo.step(state, hyper, task) -> state, metrics
+    algo.actor(state)             -> actor
+    algo.policy(actor, obs, key)  -> action
+
+Everything else (training, sweeping, saving, evaluating) is a function *of* an algorithm and lives in
+``rlzoo.drivers``. Structure (sizes, loop lengths, Python branches) is fixed by a frozen ``Config`` when the
+algorithm is made. A ``State`` is a NamedTuple that holds at least ``key``, a typed PRNG key, and ``step``, the
+int32 count of updates done: the only clock, shared by all lanes of a sweep. ``state.key.shape`` is therefore
+``()`` for one agent and ``(H, S)`` for a sweep of H hyperparameter settings times S seeds.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Box(NamedTuple):
+    """Real vectors or images between ``low`` and ``high``, both broadcast to ``shape``; bounds may be infinite."""
+
+    low: np.ndarray
+    high: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.low.shape
+
+    @property
+    def bounded(self) -> bool:
+        return bool(np.isfinite(self.low).all() and np.isfinite(self.high).all())
+
+    def from_unit(self, x: jax.Array) -> jax.Array:
+        """Clip ``x`` to [-1, 1] and map it affinely onto [low, high]; the identity on an unbounded box."""
+        if not self.bounded:
+            return x
+        return self.low + 0.5 * (jnp.clip(x, -1.0, 1.0) + 1.0) * (self.high - self.low)
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """Uniform on a bounded box; standard normal on an unbounded one."""
+        if not self.bounded:
+            return jax.random.normal(key, self.shape)
+        return jax.random.uniform(key, self.shape, minval=self.low, maxval=self.high)
+
+    def contains(self, x: jax.Array, tolerance: float = 1e-5) -> jax.Array:
+        return jnp.all((x >= self.low - tolerance) & (x <= self.high + tolerance))
+
+
+class Discrete(NamedTuple):
+    """The integers 0 .. n-1."""
+
+    n: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return ()
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        return jax.random.randint(key, (), 0, self.n)
+
+    def contains(self, x: jax.Array) -> jax.Array:
+        return jnp.all((x >= 0) & (x < self.n))
+
+
+Space = Box | Discrete
+
+
+class TimeStep(NamedTuple):
+    """What one environment step shows. ``terminated`` stops bootstrapping; ``terminated | truncated`` resets."""
+
+    obs: jax.Array  # what the agent sees next: after a reset, if there was one
+    reward: jax.Array  # f32[]
+    terminated: jax.Array  # bool[], the episode ended by its own rules
+    truncated: jax.Array  # bool[], it was cut by the time limit; its value goes on
+    next_obs: jax.Array  # the true successor, before any reset
+
+
+class Transition(NamedTuple):
+    """One step of experience, or [T, N] of them; ``next_obs`` is the true successor, before any reset."""
+
+    obs: jax.Array
+    action: jax.Array
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    next_obs: jax.Array
+
+
+class Env(NamedTuple):
+    """One unbatched environment that resets itself; vmap it over keys, states, actions and parameters.
+
+    Spaces and horizon are read once from the default parameters: they size arrays and loops.
+    """
+
+    name: str  # "suite/id", with options behind it
+    reset: Callable[..., tuple[jax.Array, Any]]  # (key, params) -> obs, state
+    step: Callable[..., tuple[Any, TimeStep]]  # (key, state, action, params) -> state, TimeStep
+    params: Any  # pytree of arrays; the `task` of an online algorithm
+    obs_space: Box
+    action_space: Space
+    horizon: int  # steps after which an episode is truncated
+
+
+class Algorithm(NamedTuple):
+    """An algorithm made for an environment: see the module's docstring for the contract."""
+
+    name: str
+    config: Any  # frozen dataclass, hashable: the structure
+    env: Env
+    hyper: Any  # NamedTuple of numbers: the defaults, or in a sweep arrays [H]
+    task: Any  # environment parameters, or a dataset
+    init: Callable[..., Any]
+    step: Callable[..., tuple[Any, dict[str, jax.Array]]]
+    actor: Callable[[Any], Any]  # state -> the small pytree that acting needs
+    policy: Callable[..., jax.Array]  # (actor, obs, key, deterministic=False) -> action, of one lane
+    steps_per_update: int  # environment steps that one `step` takes
+    offline: bool = False  # True: `task` is a dataset
+    num_hypers: int | None = None  # None: one agent. H: a sweep, whose State leaves lead with [H, S]
+    base: Any = None  # of a sweep: the algorithm that it sweeps
