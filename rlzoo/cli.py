@@ -99,7 +99,7 @@ def _train(argv: list[str]) -> int:
     known, _ = early.parse_known_args(argv[1:])
     preset = module.presets[known.preset or family(known.env)]
 
-    options = tyro.cli(
+    options: Any = tyro.cli(
         _options(module, preset),
         args=argv[1:],
         prog=f"rlzoo train {argv[0]}",
@@ -221,7 +221,7 @@ def _cache_programs() -> None:
     """Keep compiled programs on disk: the second run of a command starts at once."""
     import jax
 
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.read("jax_compilation_cache_dir") is None:
         cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "rlzoo" / "jax"
         jax.config.update("jax_compilation_cache_dir", str(cache))
 

@@ -1,13 +1,14 @@
 """Policies' distributions as pytrees; the last axis is the action's, the leading ones are free."""
 
 import math
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 
+@runtime_checkable
 class Distribution(Protocol):
     def sample(self, key: jax.Array) -> jax.Array: ...
     def mode(self) -> jax.Array: ...
@@ -18,7 +19,7 @@ class Distribution(Protocol):
 class Categorical(NamedTuple):
     """Over the integers 0 .. A-1, from unnormalised log-probabilities. Finite where a probability underflows."""
 
-    logits: Float[Array, "*B A"]
+    logits: jax.Array  # [*B, A]
 
     def sample(self, key: jax.Array) -> Int[Array, "*B"]:
         return jax.random.categorical(key, self.logits)
@@ -38,8 +39,8 @@ class Categorical(NamedTuple):
 class Normal(NamedTuple):
     """Independent normals, one for each action dimension; ``log_std`` broadcasts against ``mean``."""
 
-    mean: Float[Array, "*B A"]
-    log_std: Float[Array, "*_ A"]
+    mean: jax.Array  # [*B, A]
+    log_std: jax.Array  # [*B, A], or [A] for all
 
     def sample(self, key: jax.Array) -> Float[Array, "*B A"]:
         return self.mean + jnp.exp(self.log_std) * jax.random.normal(key, self.mean.shape)
@@ -65,10 +66,10 @@ class TanhNormal(NamedTuple):
     With the half-width in it, the density integrates to one over any box.
     """
 
-    mean: Float[Array, "*B A"]
-    log_std: Float[Array, "*_ A"]
-    low: Float[Array, "A"]
-    high: Float[Array, "A"]
+    mean: jax.Array  # [*B, A]
+    log_std: jax.Array  # [*B, A], or [A] for all
+    low: jax.Array  # [A]
+    high: jax.Array  # [A]
 
     def squash(self, u: Float[Array, "*B A"]) -> Float[Array, "*B A"]:
         return self.low + 0.5 * (jnp.tanh(u) + 1.0) * (self.high - self.low)

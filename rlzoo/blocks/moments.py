@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -9,9 +10,9 @@ from jaxtyping import Array, Float
 class Moments(NamedTuple):
     """Statistics per feature, whatever the number of environments."""
 
-    samples: Float[Array, ""]
-    mean: Float[Array, "*D"]
-    var: Float[Array, "*D"]
+    samples: jax.Array  # f32[], how many were merged
+    mean: jax.Array  # f32[*D]
+    var: jax.Array  # f32[*D]
 
 
 def init(shape: tuple[int, ...] = ()) -> Moments:

@@ -67,7 +67,7 @@ class ActorCritic(nn.Module):
     init_std: float = 1.0  # of a continuous policy, in units of half the action box
 
     @nn.compact
-    def __call__(self, obs: Float[Array, "*B"]) -> tuple[Distribution, Float[Array, "*B"]]:
+    def __call__(self, obs: Float[Array, "..."]) -> tuple[Distribution, Float[Array, "*B"]]:
         if len(self.obs_shape) == 3:
             features = CNN()(obs)
         else:

@@ -5,8 +5,11 @@ or gravity may be swept like any number. Brax's own wrappers are not used: they 
 state for ever and lose the successor at a reset.
 """
 
+import contextlib
 import copy
+import io
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -71,6 +74,8 @@ def make(name: str, backend: str = "spring", horizon: int = 1_000, cached_reset:
     return Env(title, reset, step, params, Box(-infinite, infinite), Box(-ones, ones), horizon)
 
 
-def _quiet() -> warnings.catch_warnings:
-    """Brax and mujoco print deprecation warnings at import and while tracing: theirs to mend, not the user's."""
-    return warnings.catch_warnings(action="ignore")
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what brax and mujoco print at import and while tracing: deprecations, theirs to mend, not the user's."""
+    with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
+        yield

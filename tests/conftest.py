@@ -1,0 +1,39 @@
+"""Shape checks on, one compilation cache for all runs of the suite, and fixtures shared by the modules."""
+
+import os
+from pathlib import Path
+
+import jax
+import pytest
+from jaxtyping import install_import_hook
+
+# Shapes and dtypes of the shared array functions are checked at each call of the suite.
+install_import_hook("rlzoo.blocks", "beartype.beartype")
+
+CACHE = Path(os.environ.get("RLZOO_TEST_CACHE", Path(__file__).parent.parent / ".cache" / "jax"))
+jax.config.update("jax_compilation_cache_dir", str(CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture(scope="session")
+def cartpole():
+    import rlzoo
+
+    return rlzoo.envs.make("gymnax/CartPole-v1")
+
+
+@pytest.fixture(scope="session")
+def tiny(cartpole):
+    """A PPO small enough to compile and run in a second or two."""
+    from rlzoo import ppo
+
+    return ppo.make(cartpole, TINY)
+
+
+def _tiny():
+    from rlzoo import ppo
+
+    return ppo.Config(num_envs=4, num_steps=16, num_epochs=2, num_minibatches=2, hidden=(16,))
+
+
+TINY = _tiny()

@@ -1,0 +1,260 @@
+"""Conformance of every adapter: one suite over all of gymnax, the probes, a user's own environment, and brax."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rlzoo
+from rlzoo.envs import SUITES, brax, gymnax, names
+from rlzoo.types import Box, Discrete, Env, TimeStep
+
+LIMIT = 3  # steps; every episode is cut here, so that a few steps see several resets
+
+GYMNAX = [f"gymnax/{name}" for name in names("gymnax")]
+PROBES = [f"probe/{name}" for name in names("probe")]
+BRAX = [f"brax/{name}" for name in names("brax")]
+QUICK = {(f"brax/{name}", backend) for name in ("inverted_pendulum", "reacher") for backend in brax.BACKENDS}
+MATRIX = [
+    pytest.param(name, backend, marks=() if (name, backend) in QUICK else pytest.mark.slow)
+    for name in BRAX
+    for backend in brax.BACKENDS
+]
+
+
+@functools.cache
+def rolled(name, **options):
+    """An environment cut at LIMIT steps, its long twin's first steps, and a random rollout of 2 x 8 steps."""
+    if name.startswith("gymnax/"):
+        import gymnax as original
+
+        raw, params = original.make(name.removeprefix("gymnax/"))
+        env = rlzoo.envs.make(raw, params=params.replace(max_steps_in_episode=LIMIT))
+        long = rlzoo.envs.make(name)
+        long_params = long.params
+    elif name.startswith("brax/"):
+        env, long = (rlzoo.envs.make(name, horizon=horizon, **options) for horizon in (LIMIT, 1_000))
+        long_params = long.params
+    else:
+        env = long = rlzoo.envs.make(name, **options)
+        long_params = None
+    return env, long, long_params, trajectories(env, env.params)
+
+
+def one_trajectory(env, params, key, steps=8):
+    reset_key, key = jax.random.split(key)
+    obs, state = env.reset(reset_key, params)
+
+    def step(carry, key):
+        obs, state = carry
+        act_key, env_key = jax.random.split(key)
+        action = env.action_space.sample(act_key)
+        state, now = env.step(env_key, state, action, params)
+        return (now.obs, state), (obs, action, now)
+
+    return jax.lax.scan(step, (obs, state), jax.random.split(key, steps))[1]
+
+
+KEYS = jax.random.split(jax.random.key(0), 2)
+
+
+def trajectories(env, params):
+    return jax.jit(jax.vmap(lambda key, p: one_trajectory(env, p, key), (0, None)))(KEYS, params)
+
+
+def conforms(name, **options):
+    env, long, long_params, (obs, action, now) = rolled(name, **options)
+
+    # Shapes, dtypes, spaces.
+    assert isinstance(env, Env) and isinstance(now, TimeStep)
+    assert obs.shape == now.obs.shape == now.next_obs.shape == (2, 8, *env.obs_space.shape)
+    assert obs.dtype == now.obs.dtype == now.next_obs.dtype == now.reward.dtype == jnp.float32
+    assert now.reward.shape == now.terminated.shape == now.truncated.shape == (2, 8)
+    assert now.terminated.dtype == now.truncated.dtype == bool
+    assert action.shape == (2, 8, *env.action_space.shape)
+    assert isinstance(env.action_space, Box | Discrete) and isinstance(env.horizon, int)
+    assert all(np.isfinite(x).all() for x in (obs, now.reward, now.next_obs))
+
+    # What the agent sees next is the successor, except behind an episode's end.
+    done = np.asarray(now.terminated | now.truncated)
+    np.testing.assert_array_equal(np.asarray(obs[:, 1:]), np.asarray(now.obs[:, :-1]))
+    np.testing.assert_array_equal(np.asarray(now.obs)[~done], np.asarray(now.next_obs)[~done])
+
+    # The time limit is a truncation, not a termination, and the clock restarts with the episode.
+    time = 0
+    for t in range(8):
+        time += 1
+        if not name.startswith("probe/"):
+            assert bool(now.truncated[0, t]) == (time >= LIMIT), "truncated at the limit, and only there"
+        time = 0 if done[0, t] else time
+
+    # The same key gives the same trajectory.
+    again = trajectories(env, env.params)
+    assert all(
+        np.array_equal(a, b) for a, b in zip(jax.tree.leaves(again), jax.tree.leaves((obs, action, now)), strict=True)
+    )
+    return env, long, long_params, now
+
+
+def vmaps_over_parameters(env):
+    """Two copies of all parameters along a new axis give the trajectory twice."""
+    params = jax.tree.map(lambda x: jnp.stack([x, x]), env.params)
+    both = jax.jit(jax.vmap(lambda p: one_trajectory(env, p, KEYS[0]), (0,)))(params)
+    for leaf in jax.tree.leaves(both):
+        np.testing.assert_allclose(leaf[0], leaf[1], rtol=1e-5, atol=1e-5)
+    return both
+
+
+def successor_is_before_the_reset(env, long, long_params):
+    """At the limit, `next_obs` is what an environment without the limit shows; a fresh key gives a fresh reset."""
+
+    def ends(limited, params, final_key):
+        _, state = limited.reset(KEYS[0], params)
+        for key in jax.random.split(KEYS[1], LIMIT - 1):
+            state, _ = limited.step(key, state, action, params)
+        return limited.step(final_key, state, action, params)[1]
+
+    action = env.action_space.sample(KEYS[0])
+    keys = jax.random.split(jax.random.key(9), 8)
+    cut = jax.jit(jax.vmap(lambda key: ends(env, env.params, key)))(keys)
+    uncut = jax.jit(jax.vmap(lambda key: ends(long, long_params, key)))(keys)
+    done = np.asarray(uncut.terminated | uncut.truncated)
+    np.testing.assert_allclose(np.asarray(cut.next_obs)[~done], np.asarray(uncut.obs)[~done], rtol=1e-5, atol=1e-5)
+    resets = np.asarray(jax.vmap(lambda key: env.reset(key, env.params)[0])(keys)).reshape(8, -1)
+    if len(np.unique(resets, axis=0)) == 8:  # where resets are random, so are those of the time limit
+        assert len(np.unique(np.asarray(cut.obs).reshape(8, -1), axis=0)) == 8
+
+
+@pytest.mark.parametrize("name", GYMNAX)
+def test_gymnax(name):
+    env, long, long_params, _ = conforms(name)
+    vmaps_over_parameters(env)
+    successor_is_before_the_reset(env, long, long_params)
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.parametrize("name", PROBES)
+def test_probe(name, continuous):
+    env, *_ = conforms(name, continuous=continuous)
+    vmaps_over_parameters(env)
+
+
+@pytest.mark.parametrize(("name", "backend"), MATRIX)
+def test_brax(name, backend):
+    env, long, long_params, _ = conforms(name, backend=backend)
+    successor_is_before_the_reset(env, long, long_params)
+
+
+def test_brax_sweeps_physics():
+    """Gravity is a parameter: two values in one program, two trajectories."""
+    env = rlzoo.envs.make("brax/inverted_pendulum", backend="spring")
+    gravity = jnp.stack([env.params.gravity, 3.0 * env.params.gravity])
+    params = env.params.replace(gravity=gravity)
+    axes = jax.tree.map(lambda old, new: 0 if new.ndim > old.ndim else None, env.params, params)
+    _, _, now = jax.jit(jax.vmap(lambda p: one_trajectory(env, p, KEYS[0]), (axes,)))(params)
+    assert not np.allclose(now.obs[0], now.obs[1])
+    _, _, alone = one_trajectory(env, env.params, KEYS[0])
+    np.testing.assert_allclose(now.obs[0], alone.obs, rtol=1e-4, atol=1e-4)
+
+
+def test_cached_reset_replays_the_first_state():
+    env = rlzoo.envs.make("brax/inverted_pendulum", horizon=LIMIT, cached_reset=True)
+    obs, _, now = one_trajectory(env, env.params, KEYS[0])
+    np.testing.assert_array_equal(now.obs[LIMIT - 1], obs[0])
+    np.testing.assert_array_equal(now.obs[2 * LIMIT - 1], obs[0])
+    assert "cached_reset" in env.name
+
+
+def test_cartpole_at_500_is_truncated_not_terminated():
+    """A controller that balances for ever meets the time limit (others report a death: Rejax, PureJaxRL, Stoa)."""
+    env = rlzoo.envs.make("gymnax/CartPole-v1")
+
+    def step(carry, key):
+        obs, state = carry
+        action = (obs @ jnp.array([0.5, 1.0, 10.0, 3.0]) > 0).astype(int)
+        state, now = env.step(key, state, action, env.params)
+        return (now.obs, state), now
+
+    _, now = jax.jit(lambda key: jax.lax.scan(step, env.reset(key, env.params), jax.random.split(key, 600)))(KEYS[0])
+    assert not now.terminated.any()
+    np.testing.assert_array_equal(np.flatnonzero(now.truncated), [499])
+    assert env.horizon == 500
+
+
+def test_own_environment(tmp_path):
+    """A user's object of gymnax's interface, and an rlzoo Env, are taken as they are and sweep their parameters."""
+    import gymnax as original
+
+    raw, params = original.make("Pendulum-v1")
+    env = rlzoo.envs.make(raw)
+    assert env.name == "own/Pendulum-v1" and env.action_space.high == 2.0
+    assert rlzoo.envs.make(env) is env
+    heavy = rlzoo.envs.make(raw, params=params.replace(m=3.0))
+    assert float(heavy.params.m) == 3.0
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gymnax/CartPol-v1", "did you mean 'gymnax/CartPole-v1'"),
+        ("gymnas/CartPole-v1", "did you mean 'gymnax/CartPole-v1'"),
+        ("CartPole-v1", "did you mean 'gymnax/CartPole-v1'"),
+        ("brax/halfchetah", "did you mean 'brax/halfcheetah'"),
+        ("gymnax/MNISTBandit-bsuite", "not supported: it downloads MNIST"),
+    ],
+)
+def test_unknown_names(name, message):
+    with pytest.raises(ValueError, match=message):
+        rlzoo.envs.make(name)
+
+
+def test_unsupported_are_those_that_fail():
+    """Each entry still fails; when gymnax mends one, this test says to take it off the list."""
+    import gymnax as original
+
+    for name in gymnax.UNSUPPORTED:
+        with pytest.raises(Exception, match="urlopen|resolve|timed out|refused"):
+            original.make(name)
+    assert set(SUITES) == {"gymnax", "brax", "probe"}
+
+
+def test_unknown_backend():
+    with pytest.raises(ValueError, match="backend='mujoco'; allowed are generalized, positional, spring, mjx"):
+        rlzoo.envs.make("brax/hopper", backend="mujoco")
+
+
+def test_wrong_objects_are_refused():
+    with pytest.raises(ValueError, match="lacks reset, step, observation_space, action_space"):
+        rlzoo.envs.make(object())
+
+    env = rlzoo.envs.make("probe/constant-reward")
+
+    def with_step(change):
+        def step(key, state, action, params):
+            state, now = env.step(key, state, action, params)
+            return change(state, now)
+
+        return env._replace(name="own/broken", step=step)
+
+    with pytest.raises(ValueError, match=r"own/broken: step gives reward float32\[1\]; it must be float32\[\]"):
+        rlzoo.envs.make(with_step(lambda state, now: (state, now._replace(reward=now.reward[None]))))
+    with pytest.raises(ValueError, match=r"step gives terminated float32\[\]; it must be bool\[\]"):
+        rlzoo.envs.make(with_step(lambda state, now: (state, now._replace(terminated=jnp.float32(0)))))
+    with pytest.raises(ValueError, match=r"step turns state.time from int32\[\] into float32\[\]"):
+        rlzoo.envs.make(with_step(lambda state, now: (state._replace(time=1.0 * state.time), now)))
+    with pytest.raises(ValueError, match="another structure"):
+        rlzoo.envs.make(with_step(lambda state, now: ((state, 1), now)))
+
+
+def test_the_old_five_values_are_refused():
+    import gymnax as original
+
+    class Old(type(original.make("CartPole-v1")[0])):
+        def step(self, key, state, action, params=None):
+            obs, state, reward, terminated, truncated, info = super().step(key, state, action, params)
+            return obs, state, reward, terminated | truncated, info
+
+    with pytest.raises(ValueError, match="step returned 5 values; allowed are gymnax 1.0's six"):
+        rlzoo.envs.make(Old())
