@@ -270,7 +270,10 @@ def _list(argv: list[str]) -> int:
     for name, module in rlzoo.ALGORITHMS.items():
         print(f"{name}: {(inspect.getdoc(module) or '').splitlines()[0]}")
         print(f"  presets  {', '.join(module.presets)}")
-        for title, cls in (("Config: static, a new value compiles a new program", module.Config), ("Hyper: traced, any field may be swept", module.Hyper)):
+        for title, cls in (
+            ("Config: static, a new value compiles a new program", module.Config),
+            ("Hyper: traced, any field may be swept", module.Hyper),
+        ):
             print(f"  {title}")
             defaults, said = cls()._asdict() if hasattr(cls, "_asdict") else vars(cls()), comments(cls)
             for field, value in defaults.items():

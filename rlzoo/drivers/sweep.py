@@ -78,12 +78,8 @@ def lane(state: Any, setting: int, seed: int) -> Any:
     num_settings, num_seeds = state.key.shape
     if not (0 <= setting < num_settings and 0 <= seed < num_seeds):
         raise ValueError(f"lane ({setting}, {seed}) is outside the sweep's lanes [{num_settings}, {num_seeds}]")
-    return jax.tree.map(lambda x: x[setting, seed], state._replace(step=None))._replace(step=state.step)
-
-
-def setting(hyper: Any, default: Any, index: int) -> Any:
-    """The numbers of one setting of a sweep: leaves with one more axis than ``default``'s are indexed."""
-    return jax.tree.map(lambda d, x: x[index] if jnp.ndim(x) > jnp.ndim(d) else x, default, hyper)
+    step = jnp.array(state.step, copy=True)  # the lane's own: resuming it must not donate the sweep's clock
+    return jax.tree.map(lambda x: x[setting, seed], state._replace(step=None))._replace(step=step)
 
 
 def swept(algo: Algorithm) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -15,8 +16,8 @@ def table(title: str, scores: Mapping[str, np.ndarray], console: Console | None 
     Args:
         scores: label -> [S], one score a seed. A failed seed is NaN: it is counted and left out of the other columns.
     """
-    grid = Table(title=title)
-    grid.add_column("")
+    grid = Table(title=title, box=box.SIMPLE_HEAD, title_style="bold")
+    grid.add_column("", overflow="fold", min_width=min(40, max(map(len, scores), default=0)))
     for heading in ("IQM", "95% interval", "mean", "min", "max", "seeds"):
         grid.add_column(heading, justify="right")
 

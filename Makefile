@@ -1,0 +1,36 @@
+# `make demo` and `make test` need Python 3.11 or later, make and git; everything else they install into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+# Matrix products on the calling thread: on machines with few cores XLA's pool of threads for them can wait for ever
+# in a program vmapped over many agents, and small networks gain nothing from it. See docs/faq.md.
+export XLA_FLAGS ?= --xla_cpu_multi_thread_eigen=false
+
+.PHONY: demo test test-slow lint bench clean
+
+demo: .venv/ready
+	$(BIN)/python experiments/demo.py
+
+test: .venv/ready lint
+	$(BIN)/python -m pytest
+
+test-slow: .venv/ready
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/ready
+	$(BIN)/python benchmarks/ppo.py
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "rlzoo needs Python 3.11 or later, and $(PYTHON) is older; try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	touch .venv/ready
+
+clean:
+	rm -rf .venv .cache runs

@@ -1,0 +1,397 @@
+"""Training, sweeping, evaluating, saving and running, whichever the algorithm."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import assert_same_bits, copy
+
+import rlzoo
+from rlzoo import ppo
+from rlzoo.drivers import checkpoint
+from rlzoo.drivers.train import compiled_chunk
+from rlzoo.report import sinks
+
+KEY = jax.random.key(5)
+KEYS = jax.random.split(KEY, 2)
+
+
+@pytest.fixture(scope="module")
+def runs(tiny):
+    return rlzoo.sweep(tiny, rlzoo.grid(tiny.hyper, learning_rate=[1e-3, 1e-2]))
+
+
+@pytest.fixture(scope="module")
+def trained(runs):
+    return rlzoo.train(runs, KEYS, 3)[0]
+
+
+# --- train -----------------------------------------------------------------------------------------------------------
+
+
+def test_budgets_are_exact_or_name_the_nearest(tiny):
+    assert rlzoo.updates_for(tiny, 640) == 10
+    with pytest.raises(
+        ValueError, match="env_steps=1000 is not a whole number of updates of 64 steps; use 960 or 1,024"
+    ):
+        rlzoo.updates_for(tiny, 1000)
+    with pytest.raises(ValueError, match="use 64"):
+        rlzoo.updates_for(tiny, 10)
+
+
+def test_keys_are_checked(tiny, runs):
+    for algo, key, message in (
+        (tiny, KEYS, "one agent takes one key"),
+        (runs, KEY, "a sweep takes one key per seed"),
+        (tiny, jax.random.PRNGKey(0), "typed key"),
+        (tiny, 0, "typed key"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            rlzoo.train(algo, key, 1)
+
+
+def test_a_swept_number_needs_a_sweep(tiny):
+    with pytest.raises(ValueError, match=r"hyper.gamma has shape \[2\]; one agent takes one number"):
+        rlzoo.train(tiny._replace(hyper=tiny.hyper._replace(gamma=jnp.ones(2))), KEY, 1)
+
+
+def test_metrics_that_leave_jit_are_of_the_order_of_updates(tiny):
+    """From the compiled program: one float per metric and update, whatever the steps and environments in it."""
+    state = rlzoo.init(tiny, KEY)
+    _, metrics = jax.eval_shape(tiny.step, state, tiny.hyper, tiny.task)
+    outputs = []
+    for updates in (50, 100):
+        memory = compiled_chunk(tiny, state, updates).memory_analysis()
+        outputs.append(memory.output_size_in_bytes - memory.alias_size_in_bytes)
+    assert outputs[1] - outputs[0] == 50 * 4 * len(metrics)
+    assert outputs[0] <= 50 * 4 * len(metrics) + 1024  # the state itself is donated
+
+
+# --- sweep -----------------------------------------------------------------------------------------------------------
+
+
+def test_grid_is_every_combination(tiny):
+    hyper = rlzoo.grid(tiny.hyper, learning_rate=[1e-4, 1e-3], gamma=[0.8, 0.9, 0.99])
+    np.testing.assert_allclose(hyper.learning_rate, np.repeat([1e-4, 1e-3], 3), rtol=1e-6)
+    np.testing.assert_allclose(hyper.gamma, np.tile([0.8, 0.9, 0.99], 2), rtol=1e-6)
+    assert hyper.clip_eps == 0.2
+
+
+def test_any_mix_of_hyper_and_environment_parameters(tiny):
+    task = tiny.task.replace(gravity=jnp.array([5.0, 9.8, 20.0]), length=jnp.array([0.5, 0.6, 0.7]))
+    mixed = rlzoo.sweep(tiny, tiny.hyper._replace(gamma=jnp.array([0.9, 0.95, 0.99])), task)
+    state, metrics = rlzoo.train(mixed, KEYS, 2)
+    assert state.key.shape == (3, 2) and metrics["loss/policy"].shape == (2, 3, 2)
+    returns = rlzoo.evaluate(mixed, tiny.env, state, KEY, 4).returns
+    assert returns.shape == (3, 2, 4)
+
+
+def test_a_sweep_without_swept_leaves_is_over_seeds(tiny):
+    state, _ = rlzoo.train(rlzoo.sweep(tiny), KEYS, 1)
+    assert state.key.shape == (1, 2)
+
+
+def test_wrong_sweeps_are_named(tiny, runs):
+    two, three = jnp.ones(2), jnp.ones(3)
+    for hyper, task, message in (
+        (tiny.hyper._replace(gamma=two, clip_eps=three), None, "hyper.gamma: 2, hyper.clip_eps: 3"),
+        (tiny.hyper._replace(gamma=two), tiny.task.replace(gravity=three), "hyper.gamma: 2, task.gravity: 3"),
+        (tiny.hyper._replace(gamma=jnp.ones((2, 2))), None, r"hyper.gamma has shape \[2, 2\]; allowed are \[\]"),
+        (tiny.hyper._replace(gamma=jnp.ones(0)), None, "hyper.gamma is empty"),
+        (tiny.hyper, {"gravity": two}, "task has another structure"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            rlzoo.sweep(tiny, hyper, task)
+    with pytest.raises(ValueError, match="is a sweep already"):
+        rlzoo.sweep(runs)
+
+
+def test_sweep_grid_over_structure(cartpole, tiny):
+    made = list(
+        rlzoo.sweep_grid(
+            lambda config: ppo.make(cartpole, config),
+            {"num_epochs": [1, 2], "activation": ["tanh", "relu"]},
+            tiny.config,
+            rlzoo.grid(tiny.hyper, gamma=[0.9, 0.99]),
+        )
+    )
+    assert [(c.num_epochs, c.activation) for c, _ in made] == [(1, "tanh"), (1, "relu"), (2, "tanh"), (2, "relu")]
+    state, _ = rlzoo.train(made[1][1], KEYS, 1)
+    assert state.key.shape == (2, 2)
+    with pytest.raises(ValueError, match="did you mean 'num_epochs'"):
+        list(rlzoo.sweep_grid(lambda config: ppo.make(cartpole, config), {"num_epoch": [1]}, tiny.config))
+
+
+def test_lane_of_a_sweep_goes_on_alone(tiny, runs, trained):
+    one = rlzoo.lane(trained, 1, 0)
+    assert one.key.shape == () and int(one.step) == 3
+    alone = tiny._replace(hyper=tiny.hyper._replace(learning_rate=1e-2))
+    more, _ = rlzoo.resume(alone, one, 1)
+    assert int(more.step) == 4
+    action = tiny.policy(tiny.actor(rlzoo.lane(trained, 0, 1)), jnp.zeros(4), KEY)
+    assert action.shape == ()
+    with pytest.raises(ValueError, match=r"lane \(2, 0\) is outside the sweep's lanes \[2, 2\]"):
+        rlzoo.lane(trained, 2, 0)
+
+
+def test_a_lane_that_goes_nan_leaves_the_others_alone(tiny):
+    broken = rlzoo.sweep(tiny, tiny.hyper._replace(learning_rate=jnp.array([1e-3, jnp.nan])))
+    whole = rlzoo.sweep(tiny, tiny.hyper._replace(learning_rate=jnp.array([1e-3, 1e-3])))
+    state, reference = (rlzoo.train(algo, KEYS, 3)[0] for algo in (broken, whole))
+    assert_same_bits(rlzoo.lane(state, 0, 1), rlzoo.lane(reference, 0, 1))
+    assert np.isnan(jax.tree.leaves(rlzoo.lane(state, 1, 0).params)[0]).all()
+
+
+# --- evaluate --------------------------------------------------------------------------------------------------------
+
+
+def test_evaluation_is_whole_episodes(tiny):
+    """Against a loop in Python over one episode at a time, with the same keys."""
+    state, _ = rlzoo.train(tiny, KEY, 2)
+    episodes = rlzoo.evaluate(tiny, tiny.env, state, KEY, 3)
+    reset_key, run_key = jax.random.split(KEY)
+    step_keys = jax.random.split(run_key, tiny.env.horizon)
+    actor, step = tiny.actor(state), jax.jit(tiny.env.step)
+    act = jax.jit(lambda obs, key: tiny.policy(actor, obs, key, True))
+    for lane in range(3):
+        obs, inner = tiny.env.reset(jax.random.split(reset_key, 3)[lane], tiny.task)
+        total = length = 0.0
+        for key in step_keys:
+            act_key, env_key = jax.random.split(key)
+            inner, now = step(jax.random.split(env_key, 3)[lane], inner, act(obs, act_key), tiny.task)
+            obs, total, length = now.obs, total + float(now.reward), length + 1
+            if now.terminated or now.truncated:
+                break
+        assert (float(episodes.returns[lane]), float(episodes.lengths[lane])) == (total, length)
+
+
+def test_lanes_see_the_same_episodes(tiny):
+    """Two lanes with the same policy get the same returns, sampled or not."""
+    state, _ = rlzoo.train(tiny, KEY, 1)
+    twice = jax.tree.map(lambda x: jnp.stack([jnp.stack([x, x])]), state._replace(step=None))._replace(step=state.step)
+    for deterministic in (True, False):
+        returns = rlzoo.evaluate(rlzoo.sweep(tiny), tiny.env, twice, KEY, 8, deterministic=deterministic).returns
+        np.testing.assert_array_equal(returns[0, 0], returns[0, 1])
+
+
+def test_evaluation_errors(tiny, trained, runs):
+    state = rlzoo.init(tiny, KEY)
+    with pytest.raises(ValueError, match="num_episodes=0"):
+        rlzoo.evaluate(tiny, tiny.env, state, KEY, 0)
+    with pytest.raises(ValueError, match="the policy was made for"):
+        rlzoo.evaluate(tiny, rlzoo.envs.make("gymnax/Pendulum-v1"), state, KEY, 1)
+    with pytest.raises(ValueError, match="the state is of one agent"):
+        rlzoo.evaluate(tiny, tiny.env, state, KEY, 1, task=tiny.task.replace(gravity=jnp.ones(3)))
+
+
+# --- checkpoints -----------------------------------------------------------------------------------------------------
+
+
+def test_save_and_load_of_one_agent_and_of_a_sweep(tiny, runs, trained, tmp_path):
+    one = rlzoo.init(tiny, KEY)
+    rlzoo.save(tmp_path / "one", tiny, one)
+    assert_same_bits(rlzoo.load(tmp_path / "one", tiny), one)
+    rlzoo.save(tmp_path / "many", runs, trained)
+    loaded = rlzoo.load(tmp_path / "many", runs)
+    assert_same_bits(loaded, trained)
+    assert type(loaded) is ppo.State
+
+
+def test_newest_by_saving_not_by_update_and_old_ones_go(tiny, tmp_path):
+    states = {n: rlzoo.train(tiny, KEY, n)[0] for n in (1, 2, 3, 4)}
+    for n in (4, 3, 1, 2):  # a fresh start may be behind what was saved before
+        rlzoo.save(tmp_path, tiny, states[n], keep=3)
+    assert_same_bits(rlzoo.load(tmp_path, tiny), states[2])
+    assert_same_bits(rlzoo.load(tmp_path, tiny, step=3), states[3])
+    with pytest.raises(ValueError, match="holds no checkpoint at update 4; there are 1, 2, 3"):
+        rlzoo.load(tmp_path, tiny, step=4)
+
+
+def test_a_checkpoint_of_something_else_is_refused_by_name(tiny, runs, trained, cartpole, tmp_path):
+    import dataclasses
+
+    rlzoo.save(tmp_path, tiny, rlzoo.init(tiny, KEY))
+    before = sorted(str(path) for path in tmp_path.rglob("*"))
+    wide = ppo.make(cartpole, dataclasses.replace(tiny.config, hidden=(32,)))
+    acrobot = ppo.make(rlzoo.envs.make("gymnax/Acrobot-v1"), tiny.config)
+    renamed = tiny._replace(name="a2c")
+    for other, message in (
+        (wide, r"config.hidden is \[16\], expected is \[32\]"),
+        (acrobot, "env is 'gymnax/CartPole-v1', expected is 'gymnax/Acrobot-v1'"),
+        (renamed, "algorithm is 'ppo', expected is 'a2c'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            rlzoo.load(tmp_path, other)
+        with pytest.raises(ValueError, match=message + "; save elsewhere"):
+            rlzoo.save(tmp_path, other, rlzoo.init(other, KEY))
+    with pytest.raises(ValueError, match="is of one agent; expected is a sweep"):
+        rlzoo.load(tmp_path, runs)
+    assert sorted(str(path) for path in tmp_path.rglob("*")) == before
+    three = rlzoo.sweep(tiny, rlzoo.grid(tiny.hyper, learning_rate=[1e-3, 1e-2, 1e-1]))
+    rlzoo.save(tmp_path / "two", runs, trained)
+    with pytest.raises(ValueError, match=r"lanes is \[2, 2\], expected is \[3, 2\]"):
+        rlzoo.load(tmp_path / "two", three)
+
+
+def test_a_missing_checkpoint(tiny, tmp_path):
+    with pytest.raises(ValueError, match="there is no complete checkpoint"):
+        rlzoo.load(tmp_path / "nothing", tiny)
+    assert not (tmp_path / "nothing").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="is a file"):
+        rlzoo.save(tmp_path / "file", tiny, rlzoo.init(tiny, KEY))
+
+
+@pytest.mark.parametrize("damage", ["truncated arrays", "missing arrays", "broken manifest"])
+def test_a_damaged_newest_checkpoint_falls_back_and_says_so(tiny, tmp_path, damage):
+    first, second = (rlzoo.train(tiny, KEY, n)[0] for n in (1, 2))
+    rlzoo.save(tmp_path, tiny, first)
+    rlzoo.save(tmp_path, tiny, second)
+    newest = tmp_path / "save_2"
+    if damage == "broken manifest":
+        (newest / "manifest" / "metadata").write_text("{")
+    else:
+        for path in (newest / "state").rglob("*"):
+            if path.is_file() and path.parent.name == "d":
+                path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]) if "trunc" in damage else path.unlink()
+    with pytest.warns(UserWarning, match="save_2"):
+        assert_same_bits(rlzoo.load(tmp_path, tiny), first)
+    import shutil
+
+    shutil.rmtree(tmp_path / "save_1")
+    with pytest.raises(ValueError, match="no checkpoint in .* can be read: save_2"):
+        rlzoo.load(tmp_path, tiny)
+
+
+def test_killed_while_saving_the_last_complete_checkpoint_loads(tiny, tmp_path):
+    """A process that saves without end is killed with SIGKILL at several moments; what remains always loads."""
+    script = textwrap.dedent(f"""
+        import os, jax, rlzoo
+        from rlzoo import ppo
+        algo = ppo.make(rlzoo.envs.make("gymnax/CartPole-v1"), ppo.{tiny.config!r})
+        from rlzoo.drivers.checkpoint import Checkpoints
+        state = rlzoo.init(algo, jax.random.key(5))
+        with Checkpoints({str(tmp_path)!r}, algo) as checkpoints:
+            while True:
+                checkpoints.save(state)
+                print("saved", flush=True)
+    """)
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    expected = rlzoo.init(tiny, KEY)
+    for delay in (0.0, 0.004, 0.02):
+        child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment)
+        for _ in range(4):
+            assert child.stdout.readline() == "saved\n"
+        time.sleep(delay)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        assert_same_bits(rlzoo.load(tmp_path, tiny), expected)
+
+
+# --- run -------------------------------------------------------------------------------------------------------------
+
+
+def test_run_reports_resumes_and_is_bit_equal(runs, tmp_path):
+    options = {"directory": tmp_path, "report_every": 2, "eval_episodes": 3, "quiet": True}
+    first = rlzoo.run(runs, KEYS, 4, **options)
+    assert first.returns.shape == (3, 2, 2, 3) and list(first.env_steps) == [0, 128, 256]
+    assert first.metrics["loss/policy"].shape == (4, 2, 2) and not first.failures and not first.interrupted
+    second = rlzoo.run(runs, KEYS, 7, resume_run=True, **options)
+    assert second.metrics["loss/policy"].shape == (3, 2, 2)  # two updates and the rest
+    assert_same_bits(second.state, rlzoo.train(runs, KEYS, 7)[0])
+
+    rows = sinks.read_csv(tmp_path / "log.csv")
+    assert len({(row["update"], row["setting"], row["seed"]) for row in rows}) == len(rows) == 4 * 5
+    assert {row["update"] for row in rows} == {0, 2, 4, 6, 7}
+    steps, values = sinks.series(tmp_path / "log.csv", "eval/return")
+    np.testing.assert_allclose(values[:3], first.returns.mean(-1), rtol=1e-5)
+    assert list(steps) == [0, 128, 256, 384, 448]
+    lanes = sorted(path.name for path in (tmp_path / "tensorboard").iterdir())
+    assert lanes == [f"learning_rate={rate},seed={s}" for rate in ("0.001", "0.01") for s in (0, 1)]
+
+    with pytest.raises(ValueError, match="holds a run already"):
+        rlzoo.run(runs, KEYS, 4, **options)
+    with pytest.raises(ValueError, match="beyond num_updates=5"):
+        rlzoo.run(runs, KEYS, 5, resume_run=True, **options)
+    other = rlzoo.sweep(runs.base, rlzoo.grid(runs.base.hyper, learning_rate=[1e-3, 2e-2]))
+    with pytest.raises(ValueError, match=r"hyper.learning_rate is \[0.001\d*, 0.0199\d*\], but the run in"):
+        rlzoo.run(other, KEYS, 9, resume_run=True, **options)
+    with pytest.raises(ValueError, match="3 seeds are asked for, but the run in .* has 2"):
+        rlzoo.run(runs, jax.random.split(KEY, 3), 9, resume_run=True, **options)
+
+
+def test_log_lines_from_after_the_checkpoint_are_written_again(runs, tmp_path):
+    """A kill between a report and its checkpoint leaves lines that the resumed run repeats: each appears once."""
+    options = {"directory": tmp_path, "report_every": 1, "eval_episodes": 0, "quiet": True, "sink_names": ("csv",)}
+    rlzoo.run(runs, KEYS, 2, **options)
+    log = tmp_path / "log.csv"
+    lines = log.read_text().splitlines()
+    log.write_text("\n".join([*lines, lines[-1].replace("2,128", "3,192", 1), "3,19"]))  # and a line cut short
+    rlzoo.run(runs, KEYS, 3, resume_run=True, **options)
+    rows = sinks.read_csv(log)
+    assert len({(row["update"], row["setting"], row["seed"]) for row in rows}) == len(rows) == 4 * 4
+
+
+def test_run_needs_a_checkpoint_to_resume(runs, tmp_path):
+    with pytest.raises(ValueError, match="there is no checkpoint in"):
+        rlzoo.run(runs, KEYS, 1, directory=tmp_path, resume_run=True)
+    with pytest.raises(ValueError, match="needs the directory"):
+        rlzoo.run(runs, KEYS, 1, resume_run=True)
+    with pytest.raises(ValueError, match="unknown sink 'cvs'; did you mean 'csv'"):
+        rlzoo.run(runs, KEYS, 1, directory=tmp_path, sink_names=("cvs",))
+
+
+def test_run_reports_the_lane_that_fails(tiny, capsys):
+    broken = rlzoo.sweep(tiny, tiny.hyper._replace(learning_rate=jnp.array([1e-3, jnp.nan])))
+    result = rlzoo.run(broken, KEYS, 4, report_every=2, eval_episodes=0)
+    assert [(f.setting, f.seed, f.update) for f in result.failures] == [(1, 0, 1), (1, 1, 1)]
+    assert np.isnan(result.failures[0].hyper["learning_rate"]) and result.failures[0].metric == "loss/policy"
+    text = capsys.readouterr().out
+    assert "lane (setting 1, seed 0) is non-finite since update 1 (loss/policy); learning_rate=nan" in text
+    assert np.isfinite(result.metrics["loss/policy"][:, 0]).all()
+
+
+def test_ctrl_c_finishes_the_chunk_saves_and_says_how_to_go_on(tiny, tmp_path, capsys):
+    """SIGINT arrives while the second chunk trains: that chunk counts, the state is saved, and resuming ends the run."""
+    calls = []
+
+    class Interrupting(sinks.CsvSink):
+        def write(self, rows):
+            calls.append(rows[0]["update"])
+            if rows[0]["update"] == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+            super().write(rows)
+
+    original, sinks.CsvSink = sinks.CsvSink, Interrupting
+    try:
+        options = {"directory": tmp_path, "report_every": 2, "eval_episodes": 0, "sink_names": ("csv",)}
+        result = rlzoo.run(tiny, KEY, 6, **options)
+    finally:
+        sinks.CsvSink = original
+    assert result.interrupted and int(result.state.step) == 2 and calls == [0, 2]
+    text = capsys.readouterr().out
+    assert "stopped after update 2 of 6; saved. Go on with: run(..., directory=" in text
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    whole = rlzoo.run(tiny, KEY, 6, resume_run=True, quiet=True, **options)
+    assert_same_bits(whole.state, rlzoo.train(tiny, KEY, 6)[0])
+
+
+def test_evaluating_in_a_run_changes_nothing(tiny):
+    with_, without = (rlzoo.run(tiny, KEY, 3, report_every=1, eval_episodes=n, quiet=True).state for n in (2, 0))
+    assert_same_bits(with_, without)
+
+
+def test_manifest_says_what_was_saved(tiny, tmp_path):
+    state = rlzoo.init(tiny, KEY)
+    about = checkpoint.manifest(tiny, copy(state))
+    assert json.loads(json.dumps(about)) == about
+    assert about["algorithm"] == "ppo" and about["env"] == "gymnax/CartPole-v1" and about["config"]["hidden"] == [16]
+    assert about["leaves"][".key"].startswith("key<fry>") and {"jax", "rlzoo"} <= set(about["versions"])
