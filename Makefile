@@ -2,10 +2,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# Matrix products on the calling thread: on machines with few cores XLA's pool of threads for them can wait for ever
-# in a program vmapped over many agents, and small networks gain nothing from it. See docs/faq.md.
-export XLA_FLAGS ?= --xla_cpu_multi_thread_eigen=false
-
 .PHONY: demo test test-slow lint bench clean
 
 demo: .venv/ready

@@ -221,7 +221,7 @@ def _cache_programs() -> None:
     """Keep compiled programs on disk: the second run of a command starts at once."""
     import jax
 
-    if jax.config.read("jax_compilation_cache_dir") is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "rlzoo" / "jax"
         jax.config.update("jax_compilation_cache_dir", str(cache))
 

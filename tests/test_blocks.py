@@ -161,6 +161,30 @@ def test_cnn_is_the_convolution_it_replaces():
     np.testing.assert_allclose(found, expected.reshape(2, -1), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(64, 64), (4, 64), (64, 2), (1, 8), (8, 1), (1, 1), (130, 128)])
+def test_orthogonal_for_every_shape_and_many_keys(shape):
+    found = np.asarray(jax.vmap(lambda key: networks.orthogonal(key, shape))(jax.random.split(KEY, 50)))
+    tall = found if shape[0] >= shape[1] else found.swapaxes(1, 2)
+    np.testing.assert_allclose(
+        tall.swapaxes(1, 2) @ tall, np.broadcast_to(np.eye(min(shape)), (50, min(shape), min(shape))), atol=2e-5
+    )
+
+
+def test_orthogonal_is_uniform():
+    """Over all 3 x 3 orthogonal matrices: entries of mean 0 and variance 1/3, either determinant equally often."""
+    found = np.asarray(jax.vmap(lambda key: networks.orthogonal(key, (3, 3)))(jax.random.split(KEY, 20_000)))
+    np.testing.assert_allclose(found.mean(0), 0.0, atol=0.02)
+    np.testing.assert_allclose(found.var(0), 1 / 3, atol=0.01)
+    assert np.mean(np.linalg.det(found) > 0) == pytest.approx(0.5, abs=0.02)
+
+
+def test_initialisation_calls_no_lapack(tiny):
+    """Batched LAPACK calls of a vmapped initialisation can wait for each other for ever (see `networks.orthogonal`)."""
+    runs = rlzoo.sweep(tiny)
+    text = jax.jit(runs.init).lower(jax.random.split(KEY, 8), tiny.hyper, tiny.task).as_text()
+    assert "lapack" not in text and "Qr" not in text
+
+
 def test_orthogonal_initialisation():
     params = networks.MLP((32,), 5, gain=0.01).init(KEY, jnp.ones(16))["params"]
     hidden, head = params["Dense_0"]["kernel"], params["Dense_1"]["kernel"]

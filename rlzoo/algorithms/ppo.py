@@ -248,4 +248,9 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
 
 presets = Presets(
     classic=Preset(Config(), Hyper(anneal_steps=1e6)),
+    minatar=Preset(
+        Config(num_envs=64, num_steps=125, num_epochs=4, num_minibatches=16, activation="relu", normalise_obs=False),
+        Hyper(learning_rate=1e-3, anneal_steps=1e7, entropy_coef=0.01),
+    ),
+    brax=Preset(Config(num_envs=64, num_steps=125, num_minibatches=32), Hyper(anneal_steps=5e6)),
 )

@@ -1,5 +1,6 @@
 """Environments behind one interface, `rlzoo.types.Env`: ``make("suite/id")``, or ``make(your own object)``."""
 
+import re
 from typing import Any
 
 import jax
@@ -42,7 +43,13 @@ def make(env: Any, **kwargs: Any) -> Env:
         raise ValueError(f"environment {env!r} is not supported: {gymnax.UNSUPPORTED[name]}")
     if name not in names(suite):
         raise unknown("environment", env, [f"{suite}/{name}" for name in names(suite)])
-    return SUITES[suite].make(name, **kwargs)
+    try:
+        return SUITES[suite].make(name, **kwargs)
+    except TypeError as error:
+        unknown_option = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if not unknown_option:
+            raise
+        raise ValueError(f"environment {env!r} takes no option {unknown_option[1]!r}") from error
 
 
 def _own(env: Any, params: Any = None) -> Env:

@@ -1,0 +1,124 @@
+"""The command line, called as a user does: exit codes, files, and what is printed."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+import rlzoo
+from rlzoo import cli
+
+SMALL = "--config.num-envs 4 --config.num-steps 16 --config.num-epochs 1 --config.num-minibatches 2 --config.hidden 16"
+TRAIN = f"train ppo --env gymnax/CartPole-v1 --steps 256 --report-every 2 --eval-episodes 4 {SMALL}"
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def call(line, capsys):
+    """Exit code, output, errors."""
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(line.split())
+    said = capsys.readouterr()
+    return exit_.value.code, said.out, said.err
+
+
+def test_train_eval_plot_and_resume(capsys, tmp_path):
+    sweep = "--hyper.learning-rate 1e-3 1e-2 --seeds 2 --directory out"
+    code, out, err = call(f"{TRAIN} {sweep}", capsys)
+    assert code == 0, err
+    assert "2 learning_rate × 2 seeds, 256 steps each in 4 updates, one program" in out
+    for name in ("curves.png", "sensitivity_learning_rate.png", "log.csv", "run.json", "checkpoints", "tensorboard"):
+        assert (tmp_path / "out" / name).exists(), name
+    assert "learning_rate=0.001" in out and "IQM" in out
+
+    about = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert about["hyper"]["learning_rate"] == [1e-3, 1e-2] and about["config"]["hidden"] == [16]
+
+    code, out, _ = call("eval out --episodes 8", capsys)
+    assert code == 0 and "at 256 steps, deterministic return" in out and "learning_rate=0.01" in out
+    code, out, _ = call("eval out --episodes 8 --stochastic", capsys)
+    assert code == 0 and "sampled return" in out
+    (tmp_path / "out" / "curves.png").unlink()
+    code, out, _ = call("plot out", capsys)
+    assert code == 0 and (tmp_path / "out" / "curves.png").exists()
+
+    code, _, err = call(f"{TRAIN} {sweep}", capsys)
+    assert code == 2 and "holds a run already" in err
+    longer = TRAIN.replace("--steps 256", "--steps 384")
+    code, out, _ = call(f"{longer} {sweep} --resume", capsys)
+    assert code == 0
+    rows = rlzoo.report.sinks.read_csv(tmp_path / "out" / "log.csv")
+    assert {row["update"] for row in rows} == {0, 2, 4, 6}
+
+
+def test_a_run_gets_a_directory_of_its_own(capsys, tmp_path):
+    for number in (1, 2):
+        code, out, _ = call(TRAIN.replace("--steps 256", "--steps 64"), capsys)
+        assert code == 0 and f"directory runs/ppo_CartPole-v1_{number}" in out
+    assert (tmp_path / "runs" / "ppo_CartPole-v1_2" / "curves.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("trian ppo", "unknown command 'trian'; did you mean 'train'"),
+        ("train pppo --env gymnax/CartPole-v1", "unknown algorithm 'pppo'; did you mean 'ppo'"),
+        ("train ppo --env gymnax/CartPole", "did you mean 'gymnax/CartPole-v1'"),
+        ("train ppo --env gymnax/CartPole-v1 --preset clasic", "unknown preset 'clasic'; did you mean 'classic'"),
+        ("train ppo --env gymnax/CartPole-v1 --steps 1001", "use 2,000"),
+        ("train ppo --env gymnax/CartPole-v1 --config.num-minibatches 7", "num_minibatches=7 does not divide"),
+        ("train ppo --env gymnax/CartPole-v1 --seeds 0", "--seeds 0; it must be 1 or more"),
+        ("train ppo --env gymnax/CartPole-v1 --sinks cvs --steps 2000", "unknown sink 'cvs'; did you mean 'csv'"),
+        ("train ppo --env gymnax/CartPole-v1 --backend spring", "takes no option 'backend'"),
+        ("train ppo --env brax/hopper --backend sprnig", "backend='sprnig'; allowed are"),
+        ("train ppo --env gymnax/CartPole-v1 --hyper.learnin-rate 1", "--hyper.learning-rate"),
+        ("train ppo --env gymnax/CartPole-v1 --config.num-env 1", "--config.num-envs"),
+        ("train ppo --env gymnax/CartPole-v1 --hyper.gamma high", "Could not find valid parse"),
+        ("train ppo", "--env"),
+        ("eval nowhere", "nowhere holds no run"),
+        ("plot nowhere", "nowhere holds no run"),
+        ("train ppo --env gymnax/CartPole-v1 --directory none --resume", "no checkpoint in none to resume from"),
+    ],
+)
+def test_mistakes_end_with_code_2_and_name_the_remedy(line, message, capsys):
+    code, out, err = call(line, capsys)
+    assert code == 2
+    assert re.search(message, err + out), err + out
+    assert "Traceback" not in err
+
+
+def test_list_names_everything(capsys):
+    code, out, _ = call("list", capsys)
+    assert code == 0
+    for name in (*rlzoo.ALGORITHMS, *rlzoo.envs.names("gymnax"), *rlzoo.envs.names("brax"), *rlzoo.envs.names("probe")):
+        assert name in out
+    assert "not supported: gymnax/MNISTBandit-bsuite: it downloads" in out
+    for name, module in rlzoo.ALGORITHMS.items():
+        for field in (*module.Config.__dataclass_fields__, *module.Hyper._fields):
+            assert field in out, (name, field)
+    assert re.search(r"learning_rate\s+0.0003\s+of Adam", out)
+
+
+def test_every_field_has_a_comment_for_its_help():
+    for name, module in rlzoo.ALGORITHMS.items():
+        for cls in (module.Config, module.Hyper):
+            fields = getattr(cls, "_fields", None) or list(cls.__dataclass_fields__)
+            assert set(fields) == set(cli.comments(cls)), name
+
+
+def test_help(capsys):
+    assert call("", capsys)[1].startswith("rlzoo: reinforcement learning in JAX")
+    code, out, _ = call("train ppo --help", capsys)
+    assert code == 0 and "--hyper.learning-rate" in out and "of Adam" in re.sub(r"\s+", " ", out)
+
+
+def test_labels_follow_the_order_of_the_grid():
+    about = {"algorithm": "ppo", "hyper": {"learning_rate": [1e-3, 1e-2], "gamma": [0.9, 0.99], "clip_eps": [0.2]}}
+    hyper = rlzoo.grid(rlzoo.ppo.Hyper(), learning_rate=[1e-3, 1e-2], gamma=[0.9, 0.99])
+    expected = [f"learning_rate={a:.3g}, gamma={b:.3g}" for a, b in zip(hyper.learning_rate, hyper.gamma, strict=True)]
+    assert cli._labels(about) == expected
+    assert np.size(hyper.learning_rate) == 4

@@ -1,0 +1,71 @@
+"""What users read runs: the README's script and commands, the notebook, the experiments' help."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_readme_script_runs_as_it_stands_with_a_small_budget(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    script = re.search(r"```python\n(.*?)```", README, re.S)[1]
+    small = script.replace("ppo.Config(num_envs=16)", "ppo.Config(num_envs=4, num_steps=25, num_epochs=1)")
+    small = small.replace("100_000", "500").replace("key(0), 16", "key(0), 2")
+    assert small.count("500") == 1 and small != script
+    exec(compile(small, "README.md", "exec"), {})
+    assert len(script.strip().splitlines()) <= 18
+
+
+def test_readme_commands_exist():
+    """Every `rlzoo …` line names options that its command has; every make target is in the Makefile."""
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make (\w+)", README, re.M):
+        assert re.search(rf"^{target}:", makefile, re.M), target
+    lines = re.findall(r"^rlzoo (.*?)(?:\s+#.*)?$", README, re.M)
+    assert len(lines) == 3
+    for line in lines:
+        words = line.split()
+        helped = subprocess.run(
+            [sys.executable, "-m", "rlzoo", *words[: 2 if words[0] == "train" else 1], "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for option in re.findall(r"--[\w.-]+", line):
+            assert option in helped, option
+
+
+def test_links_of_the_readme_lead_somewhere():
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebook_runs_with_a_small_budget(path, tmp_path):
+    notebook = nbformat.read(path, as_version=4)
+    sizes = next(cell for cell in notebook.cells if cell.source.startswith("STEPS, SEEDS ="))
+    sizes.source = "STEPS, SEEDS = 4_000, 2"
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
+    assert any("image/png" in str(out.get("data", {})) for cell in notebook.cells for out in cell.get("outputs", []))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("ppo_*.py")), ids=lambda path: path.stem)
+def test_experiments_say_what_they_claim(path):
+    result = subprocess.run([sys.executable, path, "--help"], capture_output=True, text=True, check=True)
+    assert "--record" in result.stdout
+    assert 20 <= len(path.read_text().splitlines()) <= 60
+
+
+def test_unsupported_environments_are_in_the_docs():
+    from rlzoo.envs import gymnax
+
+    page = (ROOT / "docs" / "environments.md").read_text()
+    for name, reason in gymnax.UNSUPPORTED.items():
+        assert f"`gymnax/{name}` | {reason}" in page

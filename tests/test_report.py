@@ -1,0 +1,177 @@
+"""Statistics against SciPy and arithmetic; pictures, tables, sinks and recorded figures by what they hold."""
+
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scipy import stats
+
+from rlzoo import report
+from rlzoo.report import progress, sinks
+
+RNG = np.random.default_rng(0)
+
+
+def test_iqm_is_the_mean_of_the_middle_half():
+    scores = np.array([100.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, -100.0])
+    assert report.iqm(scores) == pytest.approx(np.mean([2, 3, 4, 5]))
+
+
+def test_interval_covers_as_often_as_it_says():
+    """Of 200 samples of 20 normal scores, about 95% of the intervals hold the true IQM, which is 0."""
+    point, low, high = report.interval(RNG.normal(size=(200, 20)), resamples=500)
+    assert point.shape == low.shape == high.shape == (200,)
+    assert 0.86 <= np.mean((low <= 0) & (high >= 0)) <= 0.99
+
+
+def test_interval_is_stratified_by_task():
+    """Two tasks far apart: resampling within each keeps the spread small; pooling them would not."""
+    tasks = [RNG.normal(0.0, 0.1, 10), RNG.normal(100.0, 0.1, 10)]
+    stratified, pooled = (
+        report.interval(tasks, report.statistics.mean),
+        report.interval(np.concatenate(tasks), report.statistics.mean),
+    )
+    assert float(stratified.high - stratified.low) < 0.3 < float(pooled.high - pooled.low)
+    reference = stats.bootstrap(
+        tasks,
+        lambda a, b: np.mean(np.concatenate([a, b])),
+        vectorized=False,
+        n_resamples=2_000,
+        method="percentile",
+        rng=1,
+    ).confidence_interval
+    assert float(stratified.low) == pytest.approx(reference.low, abs=0.02)
+
+
+def test_interval_of_one_seed_has_no_ends():
+    point, low, high = report.interval(np.array([[3.0]]))
+    assert point[0] == 3.0 and np.isnan(low[0]) and np.isnan(high[0])
+
+
+def test_pictures_are_written_and_show_the_data(tmp_path):
+    steps, scores = np.arange(5) * 1000, RNG.normal(size=(5, 4)).cumsum(0)
+    figure = report.curves(tmp_path / "curves.png", {"a": (steps, scores), "b": (steps, scores + 1)}, title="t")
+    lines = figure.axes[0].get_lines()
+    np.testing.assert_allclose(lines[0].get_ydata(), report.iqm(scores))
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["a", "b"]
+
+    figure = report.sensitivity(tmp_path / "s.png", "rate", np.array([1e-2, 1e-4, 1e-3]), RNG.normal(size=(3, 4)))
+    axes = figure.axes[0]
+    assert axes.get_xscale() == "log" and axes.get_xlabel() == "rate"
+    assert list(axes.get_lines()[1].get_xdata()) == [1e-4, 1e-3, 1e-2]
+
+    figure = report.heatmap(tmp_path / "h.png", ("mass", [1, 2, 3]), ("length", [0.5, 1.0]), np.arange(6).reshape(2, 3))
+    assert figure.axes[0].get_xlabel() == "mass" and len(figure.axes[0].get_yticks()) == 2
+    for name in ("curves.png", "s.png", "h.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG") and (tmp_path / name).stat().st_size > 5_000
+
+
+def test_more_settings_than_colours_still_draw():
+    curves = {str(i): (np.arange(3), RNG.normal(size=(3, 2))) for i in range(9)}
+    figure = report.curves(None, curves)
+    assert (
+        len({line.get_color() for line in figure.axes[0].get_lines() if isinstance(line.get_color(), str)} | {0}) >= 1
+    )
+    assert len({tuple(np.atleast_1d(line.get_color())) for line in figure.axes[0].get_lines()}) == 9
+
+
+def test_table_counts_failed_seeds(capsys):
+    scores = {"good": np.array([1.0, 2.0, 3.0, 4.0]), "half": np.array([9.0, np.nan]), "none": np.array([np.nan])}
+    report.table("Title", scores, Console(width=100))
+    text = capsys.readouterr().out
+    assert "Title" in text and "1 + 1 failed" in text and "0 + 1 failed" in text
+    row = next(line for line in text.splitlines() if "good" in line)
+    assert "2.5" in row and "1.0" in row and "4.0" in row
+
+
+def test_recorded_figures_say_whether_the_bar_is_met(tmp_path):
+    figures = [
+        report.Figure("fast", 2.0, "×", bar=">= 1.5"),
+        report.Figure("slow", 2.0, "s", bar="<= 1"),
+        *report.returns_figures("return", np.array([1.0, 2.0, 3.0, 4.0]), ">= 2"),
+    ]
+    page = report.record("A title, of 1M", figures, tmp_path / "results")
+    text = page.read_text()
+    assert "| fast | 2 × |  | >= 1.5 | met |" in text and "| slow | 2 s |  | <= 1 | **not met** |" in text
+    assert "return, mean | 2.5" in text and "return, IQM | 2.5" in text and "4 seeds, worst 1.0" in text
+    entry = json.loads((tmp_path / "results" / "a_title_of_1m.json").read_text())
+    assert {"hardware", "commit", "command", "versions", "date"} <= set(entry)
+    report.record("Another", figures[:1], tmp_path / "results")
+    assert page.read_text().count("## ") == 2
+    report.record("Another", figures[1:2], tmp_path / "results")
+    assert page.read_text().count("## ") == 2 and page.read_text().count("| fast |") == 1
+
+
+def test_sinks_write_each_lane_once_whatever_the_order(tmp_path):
+    rows = [
+        {
+            "update": 1,
+            "env_steps": 10,
+            "setting": h,
+            "seed": s,
+            "hyper/rate": [0.1, 0.2][h],
+            "eval/return": 10.0 * h + s,
+        }
+        for h, s in ((1, 1), (0, 0), (1, 0), (0, 1))
+    ]
+    sink = sinks.open_sink("csv", tmp_path, 0)
+    sink.write(rows)
+    steps, values = sinks.series(tmp_path / "log.csv", "eval/return")
+    assert list(steps) == [10]
+    np.testing.assert_array_equal(values, [[[0.0, 1.0], [10.0, 11.0]]])
+    with pytest.raises(ValueError, match="holds no 'eval/x'"):
+        sinks.series(tmp_path / "log.csv", "eval/x")
+
+    board = sinks.open_sink("tensorboard", tmp_path, 0)
+    board.write(rows)
+    board.close()
+    names = sorted(path.name for path in (tmp_path / "tensorboard").iterdir())
+    assert names == ["rate=0.1,seed=0", "rate=0.1,seed=1", "rate=0.2,seed=0", "rate=0.2,seed=1"]
+
+
+def test_wandb_gets_one_call_per_report(tmp_path, monkeypatch):
+    """A stand-in of wandb's two calls: it refuses a step that goes back, as wandb does."""
+    import sys
+    import types
+
+    logged = []
+
+    class Run:
+        def log(self, values, step):
+            assert not logged or step > logged[-1][0], "wandb ignores a step that goes back"
+            logged.append((step, values))
+
+        def finish(self):
+            logged.append((10**9, {}))
+
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=lambda **_: Run()))
+    sink = sinks.open_sink("wandb", tmp_path, 0)
+    for update in (1, 2):
+        rows = [
+            {
+                "update": update,
+                "env_steps": 5 * update,
+                "setting": 0,
+                "seed": s,
+                "eval/return": float(s),
+                "loss/x": np.nan,
+            }
+            for s in (0, 1)
+        ]
+        sink.write(rows)
+    sink.close()
+    assert logged[0] == (1, {"setting=0,seed=0/eval/return": 0.0, "setting=0,seed=1/eval/return": 1.0, "env_steps": 5})
+    assert len(logged) == 3
+
+
+def test_wandb_missing_is_said(tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ValueError, match=r"pip install 'rlzoo\[wandb\]'"):
+        sinks.open_sink("wandb", tmp_path, 0)
+
+
+def test_short_numbers():
+    assert [progress.short(x) for x in (5, 1_500, 2_340_000, 5e9)] == ["5", "1.5k", "2.34M", "5G"]

@@ -1,0 +1,78 @@
+"""The house: imports go down only, no heavy import where it is not used, and nothing forbidden in traced code."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rlzoo
+
+ROOT = Path(rlzoo.__file__).parent
+FLOORS = {  # a module imports from its own package and from lower floors only
+    "names": 0,
+    "types": 0,
+    "blocks": 1,
+    "envs": 2,
+    "data": 2,
+    "algorithms": 3,
+    "report": 4,
+    "drivers": 5,
+    "cli": 6,
+    "__init__": 7,
+    "__main__": 7,
+}
+MODULES = sorted(ROOT.rglob("*.py"))
+
+
+def place(path):
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported(tree, top_level_only=False):
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_down_only(path):
+    here = place(path)
+    for name in imported(ast.parse(path.read_text())):
+        parts = name.split(".")
+        if parts[0] != "rlzoo" or len(parts) < 2 or here in ("cli", "__main__"):
+            continue
+        there = parts[1]
+        if there not in FLOORS:  # `import rlzoo` for its version
+            continue
+        assert there == here or FLOORS[there] < FLOORS[here], f"{here} imports {name}"
+        assert not (here == "report" and there in ("algorithms", "envs")), "report knows arrays, not algorithms"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "algorithms").glob("*.py")), ids=lambda path: path.stem)
+def test_algorithms_import_no_other_make_and_hold_no_cond(path):
+    tree = ast.parse(path.read_text())
+    assert not any(name.endswith(".make") for name in imported(tree))
+    assert not [
+        node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in ("cond", "while_loop")
+    ]
+
+
+def test_importing_rlzoo_is_light():
+    """Physics, plotting windows and loggers are loaded by what uses them."""
+    heavy = "brax mujoco gymnax orbax wandb tensorboardX matplotlib.pyplot tyro"
+    script = f"import sys, rlzoo; print([m for m in '{heavy}'.split() if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_public_names_have_docstrings():
+    for path in MODULES:
+        tree = ast.parse(path.read_text())
+        assert ast.get_docstring(tree) or path.name == "__main__.py", path
+    for name in rlzoo.__all__:
+        assert getattr(rlzoo, name).__doc__, name
