@@ -29,9 +29,8 @@ print(f"{len(rates)} learning rates × {SEEDS} seeds = {len(rates) * SEEDS} agen
 
 began = time.monotonic()
 result = rlzoo.run(runs, keys, num_updates, directory=directory, sink_names=("csv",), report_every=5)
-print(
-    f"trained and evaluated {len(rates) * SEEDS * STEPS:,} steps in {time.monotonic() - began:.0f} s, compiling included\n"
-)
+seconds = time.monotonic() - began
+print(f"trained and evaluated {len(rates) * SEEDS * STEPS:,} steps in {seconds:.0f} s, compiling included\n")
 
 # Save, load and resume: the run goes on as if it had never stopped.
 checkpoints = directory / "checkpoints"

@@ -7,6 +7,7 @@ minutes a seed, inverted_pendulum one.
 """
 
 import argparse
+import os
 
 import jax
 import numpy as np
@@ -25,18 +26,23 @@ options = parser.parse_args()
 steps, bar = TASKS[options.task]
 env = rlzoo.envs.make(f"brax/{options.task}", backend="spring")
 runs = rlzoo.sweep(ppo.make(env, *ppo.presets["brax"]))
+keys = jax.random.split(jax.random.key(0), options.seeds)
+folder = f"runs/ppo_{options.task}_{options.seeds}_seeds"  # a run that was cut short goes on where it was
+started = os.path.exists(f"{folder}/checkpoints")
 result = rlzoo.run(
     runs,
-    jax.random.split(jax.random.key(0), options.seeds),
+    keys,
     rlzoo.updates_for(runs, steps),
-    report_every=None,
-    eval_episodes=16,
+    directory=folder,
+    resume_run=started,
+    eval_episodes=8,
+    sink_names=("csv",),
 )
 
-curve = result.returns[:, 0].mean(-1)  # [K, S]
+at, curve = rlzoo.report.series(f"{folder}/log.csv", "eval/return")  # [K], [K, 1, S]
 final = np.asarray(rlzoo.evaluate(runs, env, result.state, jax.random.key(1), 64).returns)[0].mean(-1)  # [S]
 title = f"PPO on brax {options.task} (spring), {steps // 1_000_000}M steps"
-rlzoo.report.curves(f"runs/ppo_brax_{options.task}.png", {"PPO": (result.env_steps, curve)}, title=title)
+rlzoo.report.curves(f"runs/ppo_brax_{options.task}.png", {"PPO": (at, curve[:, 0])}, title=title)
 rlzoo.report.table(title, {"PPO": final})
 if options.record:
     rlzoo.report.record(title, rlzoo.report.returns_figures("deterministic return", final, bar))

@@ -206,7 +206,8 @@ def _summary(module: ModuleType, about: dict[str, Any], runs: Any, num_updates: 
     swept = {name: len(values) for name, values in about["hyper"].items() if len(values) > 1}
     settings = " × ".join(f"{count} {name}" for name, count in swept.items())
     lanes = " × ".join(filter(None, [settings, f"{about['seeds']} seeds"]))
-    return f"{runs.name} on {runs.env.name}: {lanes}, {about['steps']:,} steps each in {num_updates:,} updates, one program"
+    size = f"{about['steps']:,} steps each in {num_updates:,} updates"
+    return f"{runs.name} on {runs.env.name}: {lanes}, {size}, one program"
 
 
 def _fresh_directory(algorithm: str, env: str) -> Path:

@@ -228,7 +228,7 @@ def test_rollout_is_time_major_contiguous_and_counts_episodes(cartpole):
     np.testing.assert_array_equal(same, ~done[:-1])
     assert (np.abs(np.asarray(batch.obs[1:])[done[:-1]]) <= 0.05).all()  # CartPole resets to +-0.05
 
-    lengths, returns_, running = [], [], np.zeros(num_envs)
+    lengths, running = [], np.zeros(num_envs)
     for t in range(steps):
         running += 1
         lengths += list(running[done[t]])

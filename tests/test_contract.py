@@ -20,8 +20,7 @@ class Case(NamedTuple):
     module: Any
     env: str
     config: Any
-    hyper: dict[str, float] = {}  # numbers at which every other number has an effect
-    options: dict[str, Any] = {}  # of the environment
+    hyper: dict[str, float]  # numbers at which every other number has an effect
     shared: tuple[str, ...] = ()  # leaves that are rightly equal for two seeds
     bad: tuple[tuple[dict[str, Any], str], ...] = ()  # wrong Config values, and what the error must say
 
@@ -48,11 +47,9 @@ PPO_BAD = (
 )
 
 CASES = {
-    "ppo discrete": Case(ppo, "gymnax/CartPole-v1", ppo.Config(**SMALL), PPO_HYPER, {}, PPO_SHARED, PPO_BAD),
-    "ppo continuous": Case(
-        ppo, "gymnax/Pendulum-v1", ppo.Config(**SMALL), PPO_HYPER, {}, (*PPO_SHARED, ".episode_length")
-    ),
-    "ppo pixels": Case(ppo, "gymnax/Breakout-MinAtar", ppo.Config(**SMALL), PPO_HYPER, {}, PPO_SHARED),
+    "ppo discrete": Case(ppo, "gymnax/CartPole-v1", ppo.Config(**SMALL), PPO_HYPER, PPO_SHARED, PPO_BAD),
+    "ppo continuous": Case(ppo, "gymnax/Pendulum-v1", ppo.Config(**SMALL), PPO_HYPER, (*PPO_SHARED, ".episode_length")),
+    "ppo pixels": Case(ppo, "gymnax/Breakout-MinAtar", ppo.Config(**SMALL), PPO_HYPER, PPO_SHARED),
 }
 
 
@@ -65,7 +62,7 @@ class Built(NamedTuple):
 @pytest.fixture(scope="module", params=CASES, ids=lambda name: name.replace(" ", "-"))
 def built(request):
     case = CASES[request.param]
-    env = rlzoo.envs.make(case.env, **case.options)
+    env = rlzoo.envs.make(case.env)
     algo = case.module.make(env, case.config, case.module.Hyper(**case.hyper))
     return Built(case, algo, rlzoo.sweep(algo, rlzoo.grid(algo.hyper, gamma=[0.9, 0.99])))
 

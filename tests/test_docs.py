@@ -16,7 +16,9 @@ README = (ROOT / "README.md").read_text()
 def test_readme_script_runs_as_it_stands_with_a_small_budget(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     script = re.search(r"```python\n(.*?)```", README, re.S)[1]
-    small = script.replace("ppo.Config(num_envs=16)", "ppo.Config(num_envs=4, num_steps=25, num_epochs=1)")
+    small = script.replace(
+        "ppo.Config(num_envs=16)", "ppo.Config(num_envs=4, num_steps=25, num_epochs=1, num_minibatches=4)"
+    )
     small = small.replace("100_000", "500").replace("key(0), 16", "key(0), 2")
     assert small.count("500") == 1 and small != script
     exec(compile(small, "README.md", "exec"), {})

@@ -360,7 +360,7 @@ def test_run_reports_the_lane_that_fails(tiny, capsys):
 
 
 def test_ctrl_c_finishes_the_chunk_saves_and_says_how_to_go_on(tiny, tmp_path, capsys):
-    """SIGINT arrives while the second chunk trains: that chunk counts, the state is saved, and resuming ends the run."""
+    """SIGINT arrives after the first chunk: that chunk counts, the state is saved, and resuming ends the run."""
     calls = []
 
     class Interrupting(sinks.CsvSink):

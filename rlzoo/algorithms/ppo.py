@@ -1,7 +1,8 @@
 """Proximal policy optimisation (PPO), clipped surrogate, for discrete and continuous actions.
 
 Schulman et al. 2017, arXiv:1707.06347, Eq. 7 and 9, Alg. 1; advantages: Schulman et al. 2016, arXiv:1506.02438, Eq. 16.
-Shapes: T = num_steps, N = num_envs, B = T N / num_minibatches; arrays are time-major [T, N, ...]; a sweep adds leading axes.
+Shapes: T = num_steps, N = num_envs, B = T N / num_minibatches; arrays are time-major [T, N, ...];
+a sweep adds leading axes.
 
 Departures from the paper, all common practice (Engstrom et al. 2020, arXiv:2005.12729; Andrychowicz et al. 2021,
 arXiv:2006.05990): separate networks for policy and value on vectors, orthogonal initialisation, normalised
@@ -116,7 +117,7 @@ def value_loss(
 
 
 def explained_variance(value: Float[Array, "*B"], target: Float[Array, "*B"]) -> Float[Array, ""]:
-    """1 - Var(target - value) / Var(target): 1 is perfect, 0 no better than a constant. 0 where the targets are all equal."""
+    """1 - Var(target - value) / Var(target): 1 is perfect, 0 no better than a constant, or all targets are equal."""
     variance = jnp.var(target)
     return jnp.where(variance > 1e-8, 1.0 - jnp.var(target - value) / jnp.maximum(variance, 1e-8), 0.0)
 
@@ -252,5 +253,5 @@ presets = Presets(
         Config(num_envs=64, num_steps=125, num_epochs=4, num_minibatches=16, activation="relu", normalise_obs=False),
         Hyper(learning_rate=1e-3, anneal_steps=1e7, entropy_coef=0.01),
     ),
-    brax=Preset(Config(num_envs=64, num_steps=125, num_minibatches=32), Hyper(anneal_steps=5e6)),
+    brax=Preset(Config(num_envs=32, num_minibatches=16), Hyper(anneal_steps=5e6, gamma=0.995, gae_lambda=0.98)),
 )

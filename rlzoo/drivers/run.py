@@ -35,7 +35,8 @@ class Failure(NamedTuple):
 
     def __str__(self) -> str:
         numbers = ", ".join(f"{name}={value:.6g}" for name, value in self.hyper.items())
-        return f"lane (setting {self.setting}, seed {self.seed}) is non-finite since update {self.update} ({self.metric}); {numbers}"
+        lane = f"lane (setting {self.setting}, seed {self.seed})"
+        return f"{lane} is non-finite since update {self.update} ({self.metric}); {numbers}"
 
 
 class Run(NamedTuple):
@@ -174,7 +175,8 @@ def _resumed(algo: Algorithm, key: jax.Array, path: Path) -> Any:
         given = np.asarray(value, np.float32)
         if name not in saved or not np.array_equal(given, np.float32(saved[name]), equal_nan=True):
             raise ValueError(
-                f"hyper.{name} is {given.tolist()}, but the run in {path.parent} has {saved.get(name)}; resume with the same"
+                f"hyper.{name} is {given.tolist()}, but the run in {path.parent} has {saved.get(name)}; "
+                "resume with the same"
             )
     if key.shape != state.key.shape[-1:]:
         seeds = [shape[0] if shape else 1 for shape in (key.shape, state.key.shape[-1:])]

@@ -2,6 +2,7 @@
 
 from rlzoo.report.plots import curves, heatmap, sensitivity
 from rlzoo.report.record import Figure, record, returns_figures
+from rlzoo.report.sinks import series
 from rlzoo.report.statistics import Interval, interval, iqm
 from rlzoo.report.tables import table
 
@@ -15,5 +16,6 @@ __all__ = [
     "record",
     "returns_figures",
     "sensitivity",
+    "series",
     "table",
 ]

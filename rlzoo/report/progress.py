@@ -15,7 +15,9 @@ class Bar:
 
     def __init__(self, title: str, total: int, done: int = 0, quiet: bool = False) -> None:
         self.console = Console(quiet=quiet)
-        self.title, self.total, self.first, self.start = title, total, done, time.monotonic()
+        self.title, self.total, self.start = title, total, time.monotonic()
+        self.first = (done, self.start)  # steps and time from which the speed counts: once all is compiled
+        self.reports = 0
         columns = (
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -29,8 +31,12 @@ class Bar:
         self.progress.start()
 
     def update(self, done: int, text: str) -> None:
-        seconds = time.monotonic() - self.start
-        speed = (done - self.first) / max(seconds, 1e-9)
+        now = time.monotonic()
+        seconds = now - self.start
+        speed = (done - self.first[0]) / max(now - self.first[1], 1e-9)
+        self.reports += 1
+        if self.reports <= 2:  # the first evaluation and the first chunk compile
+            self.first = (done, now)
         text = f"{short(done)} steps  {short(speed)}/s  {text}" if speed else text
         self.progress.update(self.task, completed=done, text=text)
         if self.progress.disable:
