@@ -28,7 +28,7 @@ num_updates = rlzoo.updates_for(runs, STEPS)
 print(f"{len(rates)} learning rates × {SEEDS} seeds = {len(rates) * SEEDS} agents, {STEPS:,} steps each, one program")
 
 began = time.monotonic()
-result = rlzoo.run(runs, keys, num_updates, directory=directory, sink_names=("csv",), report_every=5)
+result = rlzoo.run(runs, keys, num_updates, directory=directory, sinks=("csv",), report_every=5)
 seconds = time.monotonic() - began
 print(f"trained and evaluated {len(rates) * SEEDS * STEPS:,} steps in {seconds:.0f} s, compiling included\n")
 

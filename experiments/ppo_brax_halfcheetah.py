@@ -34,9 +34,9 @@ result = rlzoo.run(
     keys,
     rlzoo.updates_for(runs, steps),
     directory=folder,
-    resume_run=started,
+    resume=started,
     eval_episodes=8,
-    sink_names=("csv",),
+    sinks=("csv",),
 )
 
 at, curve = rlzoo.report.series(f"{folder}/log.csv", "eval/return")  # [K], [K, 1, S]

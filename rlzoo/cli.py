@@ -135,10 +135,10 @@ def _train(argv: list[str]) -> int:
         _keys(about),
         num_updates,
         directory=directory,
-        resume_run=options.resume,
+        resume=options.resume,
         report_every=options.report_every,
         eval_episodes=options.eval_episodes,
-        sink_names=options.sinks,
+        sinks=options.sinks,
         how_to_resume=command,
     )
     if result.interrupted:

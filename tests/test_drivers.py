@@ -304,7 +304,7 @@ def test_run_reports_resumes_and_is_bit_equal(runs, tmp_path):
     first = rlzoo.run(runs, KEYS, 4, **options)
     assert first.returns.shape == (3, 2, 2, 3) and list(first.env_steps) == [0, 128, 256]
     assert first.metrics["loss/policy"].shape == (4, 2, 2) and not first.failures and not first.interrupted
-    second = rlzoo.run(runs, KEYS, 7, resume_run=True, **options)
+    second = rlzoo.run(runs, KEYS, 7, resume=True, **options)
     assert second.metrics["loss/policy"].shape == (3, 2, 2)  # two updates and the rest
     assert_same_bits(second.state, rlzoo.train(runs, KEYS, 7)[0])
 
@@ -320,33 +320,33 @@ def test_run_reports_resumes_and_is_bit_equal(runs, tmp_path):
     with pytest.raises(ValueError, match="holds a run already"):
         rlzoo.run(runs, KEYS, 4, **options)
     with pytest.raises(ValueError, match="beyond num_updates=5"):
-        rlzoo.run(runs, KEYS, 5, resume_run=True, **options)
+        rlzoo.run(runs, KEYS, 5, resume=True, **options)
     other = rlzoo.sweep(runs.base, rlzoo.grid(runs.base.hyper, learning_rate=[1e-3, 2e-2]))
     with pytest.raises(ValueError, match=r"hyper.learning_rate is \[0.001\d*, 0.0199\d*\], but the run in"):
-        rlzoo.run(other, KEYS, 9, resume_run=True, **options)
+        rlzoo.run(other, KEYS, 9, resume=True, **options)
     with pytest.raises(ValueError, match="3 seeds are asked for, but the run in .* has 2"):
-        rlzoo.run(runs, jax.random.split(KEY, 3), 9, resume_run=True, **options)
+        rlzoo.run(runs, jax.random.split(KEY, 3), 9, resume=True, **options)
 
 
 def test_log_lines_from_after_the_checkpoint_are_written_again(runs, tmp_path):
     """A kill between a report and its checkpoint leaves lines that the resumed run repeats: each appears once."""
-    options = {"directory": tmp_path, "report_every": 1, "eval_episodes": 0, "quiet": True, "sink_names": ("csv",)}
+    options = {"directory": tmp_path, "report_every": 1, "eval_episodes": 0, "quiet": True, "sinks": ("csv",)}
     rlzoo.run(runs, KEYS, 2, **options)
     log = tmp_path / "log.csv"
     lines = log.read_text().splitlines()
     log.write_text("\n".join([*lines, lines[-1].replace("2,128", "3,192", 1), "3,19"]))  # and a line cut short
-    rlzoo.run(runs, KEYS, 3, resume_run=True, **options)
+    rlzoo.run(runs, KEYS, 3, resume=True, **options)
     rows = sinks.read_csv(log)
     assert len({(row["update"], row["setting"], row["seed"]) for row in rows}) == len(rows) == 4 * 4
 
 
 def test_run_needs_a_checkpoint_to_resume(runs, tmp_path):
     with pytest.raises(ValueError, match="there is no checkpoint in"):
-        rlzoo.run(runs, KEYS, 1, directory=tmp_path, resume_run=True)
+        rlzoo.run(runs, KEYS, 1, directory=tmp_path, resume=True)
     with pytest.raises(ValueError, match="needs the directory"):
-        rlzoo.run(runs, KEYS, 1, resume_run=True)
+        rlzoo.run(runs, KEYS, 1, resume=True)
     with pytest.raises(ValueError, match="unknown sink 'cvs'; did you mean 'csv'"):
-        rlzoo.run(runs, KEYS, 1, directory=tmp_path, sink_names=("cvs",))
+        rlzoo.run(runs, KEYS, 1, directory=tmp_path, sinks=("cvs",))
 
 
 def test_run_reports_the_lane_that_fails(tiny, capsys):
@@ -372,7 +372,7 @@ def test_ctrl_c_finishes_the_chunk_saves_and_says_how_to_go_on(tiny, tmp_path, c
 
     original, sinks.CsvSink = sinks.CsvSink, Interrupting
     try:
-        options = {"directory": tmp_path, "report_every": 2, "eval_episodes": 0, "sink_names": ("csv",)}
+        options = {"directory": tmp_path, "report_every": 2, "eval_episodes": 0, "sinks": ("csv",)}
         result = rlzoo.run(tiny, KEY, 6, **options)
     finally:
         sinks.CsvSink = original
@@ -380,7 +380,7 @@ def test_ctrl_c_finishes_the_chunk_saves_and_says_how_to_go_on(tiny, tmp_path, c
     text = capsys.readouterr().out
     assert "stopped after update 2 of 6; saved. Go on with: run(..., directory=" in text
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    whole = rlzoo.run(tiny, KEY, 6, resume_run=True, quiet=True, **options)
+    whole = rlzoo.run(tiny, KEY, 6, resume=True, quiet=True, **options)
     assert_same_bits(whole.state, rlzoo.train(tiny, KEY, 6)[0])
 
 

@@ -6,6 +6,7 @@ newest is the newest also after a fresh start. A save that was cut short has no 
 
 import json
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,7 +19,7 @@ from rlzoo.drivers.train import float32
 from rlzoo.types import Algorithm
 
 FORMAT = 1
-_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "gymnax", "brax", "orbax-checkpoint")
+_LIBRARIES = ("rlzoo", "jax", "jaxlib", "flax", "optax", "gymnax", "brax", "orbax-checkpoint")
 
 
 def save(path: str | Path, algo: Algorithm, state: Any, keep: int = 3) -> None:
@@ -45,10 +46,6 @@ def load(path: str | Path, algo: Algorithm, step: int | None = None) -> Any:
 
 def manifest(algo: Algorithm, state: Any) -> dict[str, Any]:
     """What a checkpoint is of, as JSON values: compared when it is loaded."""
-    from importlib.metadata import version
-
-    import rlzoo
-
     return {
         "format": FORMAT,
         "algorithm": algo.name,
@@ -58,7 +55,7 @@ def manifest(algo: Algorithm, state: Any) -> dict[str, Any]:
         "hyper": {name: jnp.asarray(x).tolist() for name, x in algo.hyper._asdict().items()},
         "step": int(state.step),
         "leaves": _leaves(state),
-        "versions": {"rlzoo": rlzoo.__version__} | {name: version(name) for name in _LIBRARIES},
+        "versions": {name: version(name) for name in _LIBRARIES},
     }
 
 

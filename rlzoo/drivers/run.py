@@ -14,10 +14,11 @@ import jax
 import numpy as np
 
 from rlzoo.drivers import checkpoint
+from rlzoo.drivers import train as training
 from rlzoo.drivers.evaluate import evaluate
 from rlzoo.drivers.sweep import swept
-from rlzoo.drivers.train import init, resume
-from rlzoo.report import progress, sinks
+from rlzoo.report import progress
+from rlzoo.report.sinks import Row, open_sink
 from rlzoo.types import Algorithm
 
 # Evaluation has a constant key of its own: it leaves training unchanged and is the same for every run.
@@ -56,11 +57,11 @@ def run(
     num_updates: int,
     *,
     directory: str | Path | None = None,
-    resume_run: bool = False,
+    resume: bool = False,
     report_every: int | None = None,
     eval_episodes: int = 32,
     deterministic: bool = True,
-    sink_names: tuple[str, ...] = ("csv", "tensorboard"),
+    sinks: tuple[str, ...] = ("csv", "tensorboard"),
     keep: int = 3,
     quiet: bool = False,
     how_to_resume: str | None = None,
@@ -73,16 +74,16 @@ def run(
     Args:
         algo: an algorithm or a sweep. key: a typed key, or keys [S] for a sweep; ignored when resuming.
         directory: for sinks and checkpoints; None keeps everything in memory.
-        resume_run: continue from the newest checkpoint in ``directory``, bit for bit.
+        resume: continue from the newest checkpoint in ``directory``, bit for bit.
         report_every: updates; default a twentieth of the run.
         eval_episodes: per lane and evaluation; 0 does not evaluate. deterministic: act by the policy's mode in them.
-        sink_names: of csv, tensorboard, wandb. keep: so many newest checkpoints.
+        sinks: of csv, tensorboard, wandb. keep: so many newest checkpoints.
         how_to_resume: what to tell the user after Ctrl-C.
     Raises:
-        ValueError: the directory holds a run already and ``resume_run`` is False, or holds none and it is True.
+        ValueError: the directory holds a run already and ``resume`` is False, or holds none and it is True.
     """
     directory = None if directory is None else Path(directory)
-    state = _start(algo, key, directory, resume_run)
+    state = _start(algo, key, directory, resume)
     done = int(state.step)
     if report_every is None:
         report_every = max(1, num_updates // 20)
@@ -102,7 +103,7 @@ def run(
         saves = (
             stack.enter_context(checkpoint.Checkpoints(directory / "checkpoints", algo, keep)) if directory else None
         )
-        outputs = [sinks.open_sink(name, directory, done) for name in sink_names] if directory else []
+        outputs = [open_sink(name, directory, done) for name in sinks] if directory else []
         for output in outputs:
             stack.callback(output.close)
         per_update = lanes * algo.steps_per_update
@@ -126,7 +127,7 @@ def run(
             names = jax.eval_shape(algo.step, state, algo.hyper, algo.task)[1]
             report({name: np.full((1, *state.key.shape), np.nan, np.float32) for name in names})
         while done < num_updates and not stop.asked:
-            state, metrics = resume(algo, state, min(report_every, num_updates - done))
+            state, metrics = training.resume(algo, state, min(report_every, num_updates - done))
             chunk = {name: np.asarray(x) for name, x in metrics.items()}
             for failure in _failures(algo, chunk, done):
                 if (failure.setting, failure.seed) not in failures:
@@ -134,13 +135,13 @@ def run(
                     bar.note(f"warning: {failure}")
             collected.append(chunk)
             done = int(state.step)
-            if saves:
-                saves.save(state)
             report(chunk)
+            if saves:  # after the report: a kill between the two leaves lines that are dropped and written again
+                saves.save(state)
 
     interrupted = done < num_updates
     if interrupted:
-        remedy = how_to_resume or f"run(..., directory={str(directory)!r}, resume_run=True)"
+        remedy = how_to_resume or f"run(..., directory={str(directory)!r}, resume=True)"
         bar.note(
             f"stopped after update {done} of {num_updates}; "
             + (f"saved. Go on with: {remedy}" if directory else "nothing saved")
@@ -151,20 +152,20 @@ def run(
     return Run(state, merged, steps, returns, list(failures.values()), interrupted)
 
 
-def _start(algo: Algorithm, key: jax.Array, directory: Path | None, resume_run: bool) -> Any:
+def _start(algo: Algorithm, key: jax.Array, directory: Path | None, resume: bool) -> Any:
     if directory is None:
-        if resume_run:
-            raise ValueError("resume_run=True needs the directory of the run to resume")
-        return init(algo, key)
+        if resume:
+            raise ValueError("resume=True needs the directory of the run to resume")
+        return training.init(algo, key)
     saved = checkpoint.any_in(directory / "checkpoints")
-    if resume_run:
+    if resume:
         if not saved:
             raise ValueError(f"there is no checkpoint in {directory} to resume from; run without resuming to start")
         return _resumed(algo, key, directory / "checkpoints")
     if saved:
         raise ValueError(f"{directory} holds a run already; resume it, or choose another directory")
     directory.mkdir(parents=True, exist_ok=True)
-    return init(algo, key)
+    return training.init(algo, key)
 
 
 def _resumed(algo: Algorithm, key: jax.Array, path: Path) -> Any:
@@ -198,7 +199,7 @@ def _summary(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return out
 
 
-def _rows(algo: Algorithm, done: int, lanes: tuple[int, ...], summary: dict[str, np.ndarray]) -> list[sinks.Row]:
+def _rows(algo: Algorithm, done: int, lanes: tuple[int, ...], summary: dict[str, np.ndarray]) -> list[Row]:
     settings = {f"hyper/{name}": np.asarray(values) for name, values in swept(algo).items()}
     rows = []
     for setting, seed in np.ndindex(*(lanes or (1, 1))):
