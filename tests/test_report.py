@@ -117,7 +117,7 @@ def test_sinks_write_each_lane_once_whatever_the_order(tmp_path):
     ]
     sink = sinks.open_sink("csv", tmp_path, 0)
     sink.write(rows)
-    steps, values = sinks.series(tmp_path / "log.csv", "eval/return")
+    steps, values = report.series(str(tmp_path / "log.csv"), "eval/return")
     assert list(steps) == [10]
     np.testing.assert_array_equal(values, [[[0.0, 1.0], [10.0, 11.0]]])
     with pytest.raises(ValueError, match="holds no 'eval/x'"):

@@ -99,10 +99,10 @@ class WandbSink:
         self.run.finish()
 
 
-def read_csv(path: Path) -> list[Row]:
+def read_csv(path: str | Path) -> list[Row]:
     """The rows of a ``log.csv``, numbers as floats; a last line cut short by a kill is dropped."""
     rows: list[Row] = []
-    with path.open(newline="") as file:
+    with Path(path).open(newline="") as file:
         for row in csv.DictReader(file):
             try:
                 rows.append({name: float(value) if value else float("nan") for name, value in row.items()})
@@ -124,7 +124,7 @@ def metrics_of(row: Row) -> dict[str, Any]:
     return {name: value for name, value in metrics.items() if value == value}
 
 
-def series(path: Path, metric: str) -> tuple[np.ndarray, np.ndarray]:
+def series(path: str | Path, metric: str) -> tuple[np.ndarray, np.ndarray]:
     """One metric of a ``log.csv`` as (env_steps [K], values [K, H, S]); reports without it are left out."""
     rows = [row for row in read_csv(path) if not np.isnan(row.get(metric, np.nan))]
     if not rows:
