@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -264,11 +265,11 @@ def test_a_damaged_newest_checkpoint_falls_back_and_says_so(tiny, tmp_path, dama
                 path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]) if "trunc" in damage else path.unlink()
     with pytest.warns(UserWarning, match="save_2"):
         assert_same_bits(rlzoo.load(tmp_path, tiny), first)
-    import shutil
-
     shutil.rmtree(tmp_path / "save_1")
     with pytest.raises(ValueError, match="no checkpoint in .* can be read: save_2"):
         rlzoo.load(tmp_path, tiny)
+    rlzoo.save(tmp_path, tiny, second)  # a good one can still be written behind it
+    assert_same_bits(rlzoo.load(tmp_path, tiny), second)
 
 
 def test_killed_while_saving_the_last_complete_checkpoint_loads(tiny, tmp_path):

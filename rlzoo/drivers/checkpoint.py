@@ -41,6 +41,11 @@ def load(path: str | Path, algo: Algorithm, step: int | None = None) -> Any:
         ValueError: there is none, none can be read, or it is of another algorithm, Config, environment or shape: the
             first difference is named, with what was found and what was expected.
     """
+    return load_with_manifest(path, algo, step)[0]
+
+
+def load_with_manifest(path: str | Path, algo: Algorithm, step: int | None = None) -> tuple[Any, dict[str, Any]]:
+    """As `load`, with what was written beside the State."""
     return _read(Path(path).absolute(), algo, step)
 
 
@@ -76,16 +81,19 @@ class Checkpoints:
 
         about = manifest(self.algo, state)
         newest = self._manager.latest_step()
-        if newest is not None and not self._checked:
-            _refuse_other(
-                _manifest(self._manager, newest),
-                about,
-                f"{self.path} holds checkpoints of another run",
-                "; save elsewhere",
-            )
-        self._checked = True
+        if not self._checked:
+            self._refuse_other_runs(about)
+            self._checked = True
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), manifest=ocp.args.JsonSave(about))
         self._manager.save((newest or 0) + 1, args=arguments)
+
+    def _refuse_other_runs(self, about: dict[str, Any]) -> None:
+        for index in self._manager.all_steps():
+            try:
+                found = _manifest(self._manager, index)
+            except Exception:  # an unreadable save is no reason not to write a good one
+                continue
+            _refuse_other(found, about, f"{self.path} holds checkpoints of another run", "; save elsewhere")
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -106,16 +114,7 @@ def any_in(path: str | Path) -> bool:
     return found
 
 
-def newest_manifest(path: str | Path) -> dict[str, Any]:
-    """What the newest checkpoint in a directory is of."""
-    manager = _manager(Path(path).absolute())
-    try:
-        return _manifest(manager, manager.latest_step())
-    finally:
-        manager.close()
-
-
-def _read(path: Path, algo: Algorithm, step: int | None) -> Any:
+def _read(path: Path, algo: Algorithm, step: int | None) -> tuple[Any, dict[str, Any]]:
     if not any_in(path):
         raise ValueError(f"there is no complete checkpoint in {path}")
     manager = _manager(path)
@@ -138,7 +137,7 @@ def _read(path: Path, algo: Algorithm, step: int | None) -> Any:
                 continue
             for failure in failures:
                 warnings.warn(f"a checkpoint in {path} cannot be read and was passed over: {failure}", stacklevel=4)
-            return state
+            return state, about
         saved = [] if failures else sorted(_manifest(manager, index)["step"] for index in manager.all_steps())
     finally:
         manager.close()

@@ -170,8 +170,8 @@ def _start(algo: Algorithm, key: jax.Array, directory: Path | None, resume: bool
 
 def _resumed(algo: Algorithm, key: jax.Array, path: Path) -> Any:
     """The newest State, if the run is asked for again with the numbers and seeds it began with."""
-    state = checkpoint.load(path, algo)
-    saved = checkpoint.newest_manifest(path)["hyper"]
+    state, about = checkpoint.load_with_manifest(path, algo)
+    saved = about["hyper"]
     for name, value in algo.hyper._asdict().items():
         given = np.asarray(value, np.float32)
         if name not in saved or not np.array_equal(given, np.float32(saved[name]), equal_nan=True):
