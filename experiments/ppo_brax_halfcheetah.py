@@ -1,4 +1,4 @@
-"""PPO on brax: inverted_pendulum holds for its whole 1000 steps within 1M steps, halfcheetah runs within 5M.
+"""PPO on brax, physics backend spring: inverted_pendulum within 1M steps, halfcheetah within 5M.
 
     python experiments/ppo_brax_halfcheetah.py [inverted_pendulum|halfcheetah] [--seeds 4] [--record]
 

@@ -5,7 +5,7 @@ from rlzoo.algorithms import ppo
 from rlzoo.drivers.checkpoint import load, save
 from rlzoo.drivers.evaluate import evaluate
 from rlzoo.drivers.run import run
-from rlzoo.drivers.sweep import grid, lane, sweep, sweep_grid
+from rlzoo.drivers.sweep import grid, lane, setting, sweep, sweep_grid
 from rlzoo.drivers.train import init, resume, train, updates_for
 
 __version__ = "0.1.0"
@@ -25,6 +25,7 @@ __all__ = [
     "resume",
     "run",
     "save",
+    "setting",
     "sweep",
     "sweep_grid",
     "train",

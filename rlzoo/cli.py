@@ -83,6 +83,7 @@ def _train(argv: list[str]) -> int:
     import tyro
 
     import rlzoo
+    from rlzoo.drivers import checkpoint
     from rlzoo.names import unknown
 
     if not argv or argv[0].startswith("-"):
@@ -108,6 +109,10 @@ def _train(argv: list[str]) -> int:
     if options.seeds < 1:
         raise ValueError(f"--seeds {options.seeds}; it must be 1 or more")
     hyper = {field.name: getattr(options.hyper, field.name) for field in dataclasses.fields(options.hyper)}
+    for name, values in hyper.items():
+        if not values or len(set(values)) < len(values):
+            what = "the same number twice" if values else "no number"
+            raise ValueError(f"--hyper.{name.replace('_', '-')} got {what}; give one, or several to sweep")
     about = {
         "algorithm": argv[0],
         "env": options.env,
@@ -127,7 +132,11 @@ def _train(argv: list[str]) -> int:
     command = shlex.join(["rlzoo", "train", *[word for word in again if word != "--resume"], "--resume"])
     _cache_programs()
     print(f"{_summary(module, about, runs, num_updates)}\ndirectory {directory}", flush=True)
-    if not options.resume and not about_file.exists():
+    if options.resume:
+        _refuse_other(about, directory)
+    elif checkpoint.any_in(directory / "checkpoints"):
+        raise ValueError(f"{directory} holds a run already; go on with --resume, or choose another directory")
+    else:
         directory.mkdir(parents=True, exist_ok=True)
         about_file.write_text(json.dumps(about, indent=1))
     result = rlzoo.run(
@@ -143,9 +152,22 @@ def _train(argv: list[str]) -> int:
     )
     if result.interrupted:
         return 130
-    _draw(directory, about)
+    if "csv" in options.sinks and options.eval_episodes:
+        _draw(directory, about)
     print(f"checkpoints {directory / 'checkpoints'}")
     return 0
+
+
+def _refuse_other(about: dict[str, Any], directory: Path) -> None:
+    """A run is resumed as what it began as; only its length may change."""
+    if not (directory / "run.json").exists():
+        raise ValueError(f"there is no checkpoint in {directory} to resume from; run without --resume to start")
+    begun = _about(directory)
+    for name, value in json.loads(json.dumps(about)).items():
+        if name != "steps" and begun.get(name) != value:
+            raise ValueError(
+                f"{name} is {value!r}, but the run in {directory} has {begun.get(name)!r}; resume with the same"
+            )
 
 
 def family(env: str) -> str:
@@ -264,7 +286,7 @@ def _plot(argv: list[str]) -> int:
 
 def _list(argv: list[str]) -> int:
     import rlzoo
-    from rlzoo.envs import SUITES, gymnax
+    from rlzoo.envs import SUITES, brax, gymnax
 
     parser = argparse.ArgumentParser(prog="rlzoo list", description="List algorithms and environments.")
     parser.parse_args(argv)
@@ -283,6 +305,8 @@ def _list(argv: list[str]) -> int:
         print(f"{suite}/\n  {', '.join(module.names())}")
     for name, reason in gymnax.UNSUPPORTED.items():
         print(f"not supported: gymnax/{name}: {reason}")
+    for (name, backend), reason in brax.UNSUPPORTED.items():
+        print(f"not supported: brax/{name} on {backend}: {reason}")
     return 0
 
 
@@ -304,7 +328,7 @@ def _labels(about: dict[str, Any]) -> list[str]:
     if not several:
         return [about["algorithm"]]
     return [
-        ", ".join(f"{name}={value:.3g}" for name, value in zip(several, values, strict=True))
+        ", ".join(f"{name}={value:.6g}" for name, value in zip(several, values, strict=True))
         for values in itertools.product(*several.values())
     ]
 

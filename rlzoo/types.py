@@ -39,9 +39,9 @@ class Box(NamedTuple):
         return bool(np.isfinite(self.low).all() and np.isfinite(self.high).all())
 
     def from_unit(self, x: jax.Array) -> jax.Array:
-        """Clip ``x`` to [-1, 1] and map it affinely onto [low, high]; the identity on an unbounded box."""
+        """Clip ``x`` to [-1, 1] and map it affinely onto [low, high]; an unbounded box only clips it to itself."""
         if not self.bounded:
-            return x
+            return jnp.clip(x, self.low, self.high)
         return self.low + 0.5 * (jnp.clip(x, -1.0, 1.0) + 1.0) * (self.high - self.low)
 
     def sample(self, key: jax.Array) -> jax.Array:

@@ -48,6 +48,8 @@ def test_train_eval_plot_and_resume(capsys, tmp_path):
 
     code, _, err = call(f"{TRAIN} {sweep}", capsys)
     assert code == 2 and "holds a run already" in err
+    code, _, err = call(f"{TRAIN} {sweep} --seed 7 --resume", capsys)
+    assert code == 2 and "seed is 7, but the run in out has 0; resume with the same" in err
     longer = TRAIN.replace("--steps 256", "--steps 384")
     code, out, _ = call(f"{longer} {sweep} --resume", capsys)
     assert code == 0
@@ -60,6 +62,9 @@ def test_a_run_gets_a_directory_of_its_own(capsys, tmp_path):
         code, out, _ = call(TRAIN.replace("--steps 256", "--steps 64"), capsys)
         assert code == 0 and f"directory runs/ppo_CartPole-v1_{number}" in out
     assert (tmp_path / "runs" / "ppo_CartPole-v1_2" / "curves.png").exists()
+    without = TRAIN.replace("--eval-episodes 4", "--eval-episodes 0").replace("--steps 256", "--steps 64")
+    code, out, _ = call(without, capsys)
+    assert code == 0 and "checkpoints runs/ppo_CartPole-v1_3" in out
 
 
 @pytest.mark.parametrize(
@@ -72,6 +77,9 @@ def test_a_run_gets_a_directory_of_its_own(capsys, tmp_path):
         ("train ppo --env gymnax/CartPole-v1 --steps 1001", "use 2,000"),
         ("train ppo --env gymnax/CartPole-v1 --config.num-minibatches 7", "num_minibatches=7 does not divide"),
         ("train ppo --env gymnax/CartPole-v1 --seeds 0", "--seeds 0; it must be 1 or more"),
+        ("train ppo --env gymnax/CartPole-v1 --hyper.gamma --seeds 2", "--hyper.gamma got no number"),
+        ("train ppo --env gymnax/CartPole-v1 --hyper.gamma 0.9 0.9", "--hyper.gamma got the same number twice"),
+        ("train ppo --env brax/swimmer --backend spring", "brax/swimmer is not available on the backend spring"),
         ("train ppo --env gymnax/CartPole-v1 --sinks cvs --steps 2000", "unknown sink 'cvs'; did you mean 'csv'"),
         ("train ppo --env gymnax/CartPole-v1 --backend spring", "takes no option 'backend'"),
         ("train ppo --env brax/hopper --backend sprnig", "backend='sprnig'; allowed are"),
@@ -119,6 +127,6 @@ def test_help(capsys):
 def test_labels_follow_the_order_of_the_grid():
     about = {"algorithm": "ppo", "hyper": {"learning_rate": [1e-3, 1e-2], "gamma": [0.9, 0.99], "clip_eps": [0.2]}}
     hyper = rlzoo.grid(rlzoo.ppo.Hyper(), learning_rate=[1e-3, 1e-2], gamma=[0.9, 0.99])
-    expected = [f"learning_rate={a:.3g}, gamma={b:.3g}" for a, b in zip(hyper.learning_rate, hyper.gamma, strict=True)]
+    expected = [f"learning_rate={a:.6g}, gamma={b:.6g}" for a, b in zip(hyper.learning_rate, hyper.gamma, strict=True)]
     assert cli._labels(about) == expected
     assert np.size(hyper.learning_rate) == 4

@@ -134,9 +134,14 @@ def test_sweep_grid_over_structure(cartpole, tiny):
 def test_lane_of_a_sweep_goes_on_alone(tiny, runs, trained):
     one = rlzoo.lane(trained, 1, 0)
     assert one.key.shape == () and int(one.step) == 3
-    alone = tiny._replace(hyper=tiny.hyper._replace(learning_rate=1e-2))
+    alone = rlzoo.setting(runs, 1)
+    assert float(alone.hyper.learning_rate) == pytest.approx(1e-2) and alone.hyper.gamma == tiny.hyper.gamma
     more, _ = rlzoo.resume(alone, one, 1)
     assert int(more.step) == 4
+    with pytest.raises(ValueError, match="setting 2 is outside the sweep's 2"):
+        rlzoo.setting(runs, 2)
+    with pytest.raises(ValueError, match="of one agent already"):
+        rlzoo.lane(more, 0, 0)
     action = tiny.policy(tiny.actor(rlzoo.lane(trained, 0, 1)), jnp.zeros(4), KEY)
     assert action.shape == ()
     with pytest.raises(ValueError, match=r"lane \(2, 0\) is outside the sweep's lanes \[2, 2\]"):
@@ -183,6 +188,21 @@ def test_lanes_see_the_same_episodes(tiny):
         np.testing.assert_array_equal(returns[0, 0], returns[0, 1])
 
 
+def test_evaluation_takes_the_given_environments_parameters(tiny):
+    """The algorithm's own environment: what was trained on. Any other: its own parameters."""
+    state, _ = rlzoo.train(tiny, KEY, 2)
+    short = tiny.env._replace(params=tiny.task.replace(max_steps_in_episode=3))
+    assert float(rlzoo.evaluate(tiny, short, state, KEY, 4).lengths.max()) == 3.0
+    assert float(rlzoo.evaluate(tiny, tiny.env, state, KEY, 4).lengths.max()) > 3.0
+
+
+def test_evaluation_refuses_other_actions():
+    breakout, asterix = (rlzoo.envs.make(f"gymnax/{name}-MinAtar") for name in ("Breakout", "Asterix"))
+    algo = ppo.make(breakout, ppo.Config(num_envs=2, num_steps=4, num_minibatches=2, hidden=(8,)))
+    with pytest.raises(ValueError, match=r"Asterix-MinAtar .*n=5.* does not fit; the policy was made for .*n=3"):
+        rlzoo.evaluate(algo, asterix, rlzoo.init(algo, KEY), KEY, 1)
+
+
 def test_evaluation_errors(tiny, trained, runs):
     state = rlzoo.init(tiny, KEY)
     with pytest.raises(ValueError, match="num_episodes=0"):
@@ -212,7 +232,7 @@ def test_newest_by_saving_not_by_update_and_old_ones_go(tiny, tmp_path):
         rlzoo.save(tmp_path, tiny, states[n], keep=3)
     assert_same_bits(rlzoo.load(tmp_path, tiny), states[2])
     assert_same_bits(rlzoo.load(tmp_path, tiny, step=3), states[3])
-    with pytest.raises(ValueError, match="holds no checkpoint at update 4; there are 1, 2, 3"):
+    with pytest.raises(ValueError, match="holds no checkpoint at update 4; there are \\[1, 2, 3\\]"):
         rlzoo.load(tmp_path, tiny, step=4)
 
 
@@ -293,7 +313,7 @@ def test_killed_while_saving_the_last_complete_checkpoint_loads(tiny, tmp_path):
             assert child.stdout.readline() == "saved\n"
         time.sleep(delay)
         child.send_signal(signal.SIGKILL)
-        child.wait()
+        child.communicate()
         assert_same_bits(rlzoo.load(tmp_path, tiny), expected)
 
 
@@ -339,6 +359,41 @@ def test_log_lines_from_after_the_checkpoint_are_written_again(runs, tmp_path):
     rlzoo.run(runs, KEYS, 3, resume=True, **options)
     rows = sinks.read_csv(log)
     assert len({(row["update"], row["setting"], row["seed"]) for row in rows}) == len(rows) == 4 * 4
+
+
+def test_run_resumes_with_the_same_task_only(tiny, tmp_path):
+    options = {"directory": tmp_path, "report_every": 1, "eval_episodes": 0, "quiet": True, "sinks": ()}
+    rlzoo.run(tiny, KEY, 1, **options)
+    heavy = tiny._replace(task=tiny.task.replace(gravity=20.0))
+    with pytest.raises(ValueError, match="has another task"):
+        rlzoo.run(heavy, KEY, 2, resume=True, **options)
+
+
+def test_ctrl_c_before_the_first_chunk_saves_too(tiny, tmp_path, monkeypatch):
+    from rlzoo.drivers import run as module
+
+    evaluate = module.evaluate
+
+    def interrupting(*args, **kwargs):
+        os.kill(os.getpid(), signal.SIGINT)
+        return evaluate(*args, **kwargs)
+
+    monkeypatch.setattr(module, "evaluate", interrupting)
+    options = {"directory": tmp_path, "report_every": 1, "quiet": True, "sinks": ()}
+    result = rlzoo.run(tiny, KEY, 2, eval_episodes=2, **options)
+    assert result.interrupted and int(result.state.step) == 0
+    whole = rlzoo.run(tiny, KEY, 2, resume=True, eval_episodes=0, **options)
+    assert_same_bits(whole.state, rlzoo.train(tiny, KEY, 2)[0])
+
+
+def test_a_log_left_by_a_dead_start_is_begun_anew_and_grows_wider(runs, tmp_path):
+    options = {"directory": tmp_path, "report_every": 1, "quiet": True, "sinks": ("csv",)}
+    (tmp_path / "log.csv").write_text("update,env_steps,setting,seed\n0,0,0,0\n")
+    rlzoo.run(runs, KEYS, 1, eval_episodes=0, **options)
+    rlzoo.run(runs, KEYS, 2, eval_episodes=2, resume=True, **options)
+    rows = sinks.read_csv(tmp_path / "log.csv")
+    assert [row["update"] for row in rows] == [0] * 4 + [1] * 4 + [2] * 4
+    assert np.isnan(rows[0]["eval/return"]) and np.isfinite(rows[-1]["eval/return"])
 
 
 def test_run_needs_a_checkpoint_to_resume(runs, tmp_path):

@@ -19,6 +19,7 @@ MATRIX = [
     pytest.param(name, backend, marks=() if (name, backend) in QUICK else pytest.mark.slow)
     for name in BRAX
     for backend in brax.BACKENDS
+    if (name.removeprefix("brax/"), backend) not in brax.UNSUPPORTED
 ]
 
 
@@ -204,6 +205,18 @@ def test_unsupported_are_those_that_fail():
         with pytest.raises(Exception, match="urlopen|resolve|timed out|refused"):
             original.make(name)
     assert set(SUITES) == {"gymnax", "brax", "probe"}
+
+
+def test_unsupported_backends_are_those_that_fail():
+    from brax import envs
+
+    for name, backend in brax.UNSUPPORTED:
+        with pytest.raises(ValueError, match="Unsupported backend"):
+            envs.get_environment(name, backend=backend)
+        with pytest.raises(
+            ValueError, match=f"brax/{name} is not available on the backend {backend}: .*; use generalized"
+        ):
+            rlzoo.envs.make(f"brax/{name}", backend=backend)
 
 
 def test_unknown_backend():

@@ -61,10 +61,10 @@ class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
     anneal_steps: float = INF  # environment steps until the rate has fallen linearly to 0; inf: constant
     gamma: float = 0.99  # discount per environment step; Table 3
     gae_lambda: float = 0.95  # trace decay per environment step; Table 3
-    clip_eps: float = 0.2  # epsilon of Eq. 7, on the probability ratio; Table 3
+    clip_eps: float = 0.2  # epsilon of Eq. 7, on the probability ratio; Table 1
     value_clip_eps: float = INF  # largest change of the value per update, in scaled reward units; inf: not clipped
     entropy_coef: float = 0.0  # reward units per nat, c2 of Eq. 9
-    value_coef: float = 0.5  # c1 of Eq. 9
+    value_coef: float = 0.5  # c1 of Eq. 9, on half the squared error
     max_grad_norm: float = 0.5  # global L2 norm; inf: not clipped
     target_kl: float = INF  # nats; once a minibatch exceeds it, the update takes no further gradient step
 
@@ -145,7 +145,9 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         return moments.normalise(obs_moments, obs) if config.normalise_obs else obs
 
     def to_box(action):
-        return action if isinstance(env.action_space, Discrete) else env.action_space.from_unit(action)
+        if isinstance(env.action_space, Discrete):
+            return action
+        return env.action_space.from_unit(action.reshape(*action.shape[:-1], *env.action_space.shape))
 
     def optimiser(hyper, step):
         rate = optim.anneal(hyper.learning_rate, jnp.float32(batch_size) * step, hyper.anneal_steps)

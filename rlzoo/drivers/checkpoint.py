@@ -6,6 +6,7 @@ newest is the newest also after a fresh start. A save that was cut short has no 
 
 import json
 import warnings
+import zlib
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rlzoo.algorithms.config import as_dict
 from rlzoo.drivers.train import float32
@@ -56,6 +58,8 @@ def manifest(algo: Algorithm, state: Any) -> dict[str, Any]:
         "algorithm": algo.name,
         "config": {name: _json(value) for name, value in as_dict(algo.config).items()},
         "env": algo.env.name,
+        "horizon": algo.env.horizon,
+        "task": fingerprint(algo.task),
         "lanes": list(state.key.shape),
         "hyper": {name: jnp.asarray(x).tolist() for name, x in algo.hyper._asdict().items()},
         "step": int(state.step),
@@ -103,6 +107,14 @@ class Checkpoints:
         self._manager.close()
 
 
+def fingerprint(task: Any) -> str:
+    """A checksum of a task's arrays, to tell whether a run goes on with what it began with."""
+    checksum = 0
+    for leaf in jax.tree.leaves(task):
+        checksum = zlib.crc32(np.asarray(leaf).tobytes(), checksum)
+    return f"{checksum:08x}"
+
+
 def any_in(path: str | Path) -> bool:
     """Whether a directory holds a complete checkpoint."""
     path = Path(path).absolute()
@@ -118,7 +130,7 @@ def _read(path: Path, algo: Algorithm, step: int | None) -> tuple[Any, dict[str,
     if not any_in(path):
         raise ValueError(f"there is no complete checkpoint in {path}")
     manager = _manager(path)
-    failures = []
+    failures, saved = [], []
     try:
         for index in sorted(manager.all_steps(), reverse=True):
             try:
@@ -126,6 +138,7 @@ def _read(path: Path, algo: Algorithm, step: int | None) -> tuple[Any, dict[str,
             except Exception as error:  # orbax and the file system raise many kinds; every one means unreadable
                 failures.append(f"save_{index}: {_first_line(error)}")
                 continue
+            saved.append(int(about.get("step", -1)))
             if step is not None and about.get("step") != step:
                 continue
             keys = jax.random.split(jax.random.key(0), about["lanes"][-1]) if about.get("lanes") else jax.random.key(0)
@@ -138,12 +151,12 @@ def _read(path: Path, algo: Algorithm, step: int | None) -> tuple[Any, dict[str,
             for failure in failures:
                 warnings.warn(f"a checkpoint in {path} cannot be read and was passed over: {failure}", stacklevel=4)
             return state, about
-        saved = [] if failures else sorted(_manifest(manager, index)["step"] for index in manager.all_steps())
     finally:
         manager.close()
-    if failures:
-        raise ValueError(f"no checkpoint in {path} can be read: {'; '.join(failures)}")
-    raise ValueError(f"{path} holds no checkpoint at update {step}; there are {', '.join(map(str, saved))}")
+    if step is not None and step not in saved:
+        unread = f"; not readable: {'; '.join(failures)}" if failures else ""
+        raise ValueError(f"{path} holds no checkpoint at update {step}; there are {sorted(saved)}{unread}")
+    raise ValueError(f"no checkpoint in {path} can be read: {'; '.join(failures)}")
 
 
 def _restore(manager: Any, index: int, algo: Algorithm, keys: jax.Array) -> Any:
@@ -169,7 +182,7 @@ def _identity(algo: Algorithm, keys: jax.Array, found: dict[str, Any]) -> dict[s
 
 def _refuse_other(found: dict[str, Any], expected: dict[str, Any], what: str, remedy: str = "") -> None:
     """Raise at the first difference that matters, by name."""
-    for key in ("format", "algorithm", "config", "env", "lanes", "leaves"):
+    for key in ("format", "algorithm", "config", "env", "horizon", "lanes", "leaves"):
         ours, theirs = expected[key], found.get(key)
         if isinstance(ours, dict) and isinstance(theirs, dict):
             names = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]

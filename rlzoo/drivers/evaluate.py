@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rlzoo.drivers.sweep import Axes, swept_axes
-from rlzoo.types import Algorithm, Env
+from rlzoo.types import Algorithm, Box, Env, Space
 
 
 class Episodes(NamedTuple):
@@ -35,25 +36,30 @@ def evaluate(
     Args:
         env: may differ from the training environment; its spaces must not.
         task: environment parameters; a leaf with one more axis than ``env.params`` goes along the settings [H].
-            Default: those trained on, or ``env.params`` for offline algorithms.
+            Default: those trained on if ``env`` is the algorithm's own, otherwise ``env.params``.
         deterministic: act by the mode of the policy; False samples.
     Returns:
         returns and lengths, f32[num_episodes], for a sweep f32[H, S, num_episodes].
     """
     if num_episodes < 1:
         raise ValueError(f"num_episodes={num_episodes}; it must be 1 or more")
-    for name in ("obs_space", "action_space"):
-        trained, given = getattr(algo.env, name), getattr(env, name)
-        if type(trained) is not type(given) or trained.shape != given.shape:
-            raise ValueError(f"{env.name} has {name} {given}; the policy was made for {trained} of {algo.env.name}")
+    if env.obs_space.shape != algo.env.obs_space.shape or not _same_actions(env.action_space, algo.env.action_space):
+        spaces = [f"{e.name} (obs {list(e.obs_space.shape)}, actions {e.action_space})" for e in (env, algo.env)]
+        raise ValueError(f"{spaces[0]} does not fit; the policy was made for {spaces[1]}")
     if task is None:
-        task = env.params if algo.offline or env.name != algo.env.name else algo.task
+        task = algo.task if env is algo.env and not algo.offline else env.params
     axes = Axes(swept_axes(env.params, task, "task"))
     lanes = state.key.ndim
     if not lanes and any(axis is not None for axis in axes.leaves):
         raise ValueError("task has a swept leaf, but the state is of one agent; sweep the algorithm, or give one task")
     run = _compiled(algo.actor, algo.policy, env.reset, env.step, env.horizon, num_episodes, deterministic, axes, lanes)
     return run(state, task, key)
+
+
+def _same_actions(first: Space, second: Space) -> bool:
+    if isinstance(first, Box) and isinstance(second, Box):
+        return np.array_equal(first.low, second.low) and np.array_equal(first.high, second.high)
+    return first == second
 
 
 @functools.lru_cache(maxsize=64)

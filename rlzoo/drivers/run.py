@@ -72,7 +72,7 @@ def run(
     a checkpoint is written in the background. Ctrl-C finishes the chunk, saves and says how to go on.
 
     Args:
-        algo: an algorithm or a sweep. key: a typed key, or keys [S] for a sweep; ignored when resuming.
+        algo: an algorithm or a sweep. key: a typed key, or keys [S] for a sweep; when resuming only its shape counts.
         directory: for sinks and checkpoints; None keeps everything in memory.
         resume: continue from the newest checkpoint in ``directory``, bit for bit.
         report_every: updates; default a twentieth of the run.
@@ -103,7 +103,7 @@ def run(
         saves = (
             stack.enter_context(checkpoint.Checkpoints(directory / "checkpoints", algo, keep)) if directory else None
         )
-        outputs = [open_sink(name, directory, done) for name in sinks] if directory else []
+        outputs = [open_sink(name, directory, done if resume else -1) for name in sinks] if directory else []
         for output in outputs:
             stack.callback(output.close)
         per_update = lanes * algo.steps_per_update
@@ -138,6 +138,8 @@ def run(
             report(chunk)
             if saves:  # after the report: a kill between the two leaves lines that are dropped and written again
                 saves.save(state)
+        if saves and stop.asked and not collected:  # interrupted before the first chunk
+            saves.save(state)
 
     interrupted = done < num_updates
     if interrupted:
@@ -179,6 +181,8 @@ def _resumed(algo: Algorithm, key: jax.Array, path: Path) -> Any:
                 f"hyper.{name} is {given.tolist()}, but the run in {path.parent} has {saved.get(name)}; "
                 "resume with the same"
             )
+    if about["task"] != checkpoint.fingerprint(algo.task):
+        raise ValueError(f"the run in {path.parent} has another task (environment parameters); resume with the same")
     if key.shape != state.key.shape[-1:]:
         seeds = [shape[0] if shape else 1 for shape in (key.shape, state.key.shape[-1:])]
         raise ValueError(

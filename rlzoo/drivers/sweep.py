@@ -74,12 +74,28 @@ def sweep_grid(
 
 
 def lane(state: Any, setting: int, seed: int) -> Any:
-    """The State of one agent out of a sweep's: it continues under ``sweep.base`` with that setting's numbers."""
+    """The State of one agent out of a sweep's; it goes on under ``setting(runs, index)``."""
+    if state.key.ndim != 2:
+        raise ValueError("the state is of one agent already; lanes are of a sweep's state")
     num_settings, num_seeds = state.key.shape
     if not (0 <= setting < num_settings and 0 <= seed < num_seeds):
         raise ValueError(f"lane ({setting}, {seed}) is outside the sweep's lanes [{num_settings}, {num_seeds}]")
     step = jnp.array(state.step, copy=True)  # the lane's own: resuming it must not donate the sweep's clock
     return jax.tree.map(lambda x: x[setting, seed], state._replace(step=None))._replace(step=step)
+
+
+def setting(runs: Algorithm, index: int) -> Algorithm:
+    """The algorithm of one agent under one setting of a sweep: its base with that setting's numbers and task."""
+    if runs.num_hypers is None:
+        raise ValueError("this algorithm is no sweep")
+    if not 0 <= index < runs.num_hypers:
+        raise ValueError(f"setting {index} is outside the sweep's {runs.num_hypers}")
+
+    def one(default, given):
+        return given[index] if jnp.ndim(given) > jnp.ndim(default) else given
+
+    hyper, task = (jax.tree.map(one, *pair) for pair in ((runs.base.hyper, runs.hyper), (runs.base.task, runs.task)))
+    return runs.base._replace(hyper=hyper, task=task)
 
 
 def swept(algo: Algorithm) -> dict[str, Any]:

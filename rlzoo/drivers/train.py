@@ -18,7 +18,7 @@ def updates_for(algo: Algorithm, env_steps: int) -> int:
     """
     updates, rest = divmod(int(env_steps), algo.steps_per_update)
     if rest or updates < 1:
-        near = [n * algo.steps_per_update for n in (updates, updates + 1) if n > 0]
+        near = [n * algo.steps_per_update for n in (updates, updates + 1) if n > 0] or [algo.steps_per_update]
         raise ValueError(
             f"env_steps={env_steps} is not a whole number of updates of {algo.steps_per_update} steps; "
             f"use {' or '.join(f'{n:,}' for n in near)}"

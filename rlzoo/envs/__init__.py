@@ -61,6 +61,8 @@ def _own(env: Any, params: Any = None) -> Env:
             f"{type(env).__name__} lacks {', '.join(missing)}; allowed are a name such as 'gymnax/CartPole-v1', an "
             "rlzoo.types.Env, or an object of gymnax 1.0's interface (derive from its Environment)"
         )
+    if params is None and not hasattr(env, "default_params"):
+        raise ValueError(f"{type(env).__name__} has no default_params; give them: make(env, params=...)")
     params = env.default_params if params is None else params
     return _checked(gymnax.adapt(env, params, f"own/{getattr(env, 'name', type(env).__name__)}"))
 

@@ -20,6 +20,11 @@ from rlzoo.envs.episodes import with_episodes
 from rlzoo.types import Box, Env
 
 BACKENDS = ("generalized", "positional", "spring", "mjx")
+UNSUPPORTED = {  # (name, backend) -> why
+    ("swimmer", backend): "brax models its fluid on generalized alone"
+    for backend in BACKENDS
+    if backend != "generalized"
+}
 
 
 def names() -> tuple[str, ...]:
@@ -39,6 +44,10 @@ def make(name: str, backend: str = "spring", horizon: int = 1_000, cached_reset:
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend={backend!r}; allowed are {', '.join(BACKENDS)}")
+    if (name, backend) in UNSUPPORTED:
+        good = [other for other in BACKENDS if (name, other) not in UNSUPPORTED]
+        why = UNSUPPORTED[name, backend]
+        raise ValueError(f"brax/{name} is not available on the backend {backend}: {why}; use {', '.join(good)}")
     with _quiet():
         from brax import envs
 

@@ -15,7 +15,7 @@ class Bar:
 
     def __init__(self, title: str, total: int, done: int = 0, quiet: bool = False) -> None:
         self.console = Console(quiet=quiet)
-        self.title, self.total, self.start = title, total, time.monotonic()
+        self.title, self.total, self.start = title, max(total, 1), time.monotonic()
         self.first = (done, self.start)  # steps and time from which the speed counts: once all is compiled
         self.reports = 0
         columns = (

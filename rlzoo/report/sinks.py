@@ -6,6 +6,7 @@ A row holds ``update``, ``env_steps``, ``setting``, ``seed``, the swept hyperpar
 import csv
 import io
 import os
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,16 +36,21 @@ class CsvSink:
 
     def __init__(self, directory: Path, resume_at: int) -> None:
         self.path = directory / "log.csv"
+        self.columns: list[str] = []
         kept = [row for row in read_csv(self.path) if row["update"] <= resume_at] if self.path.exists() else []
         self.path.unlink(missing_ok=True)
         if kept:
             self.write(kept)
 
     def write(self, rows: list[Row]) -> None:
-        fresh = not self.path.exists()
+        new = [name for name in rows[0] if name not in self.columns]
+        if new:  # the file begins, or a resumed run measures more than before: all of it anew under a wider header
+            rows = [*(read_csv(self.path) if self.path.exists() else []), *rows]
+            self.path.unlink(missing_ok=True)
+            self.columns += new
         buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, fieldnames=list(rows[0]))
-        if fresh:
+        writer = csv.DictWriter(buffer, fieldnames=self.columns, restval="")
+        if new:
             writer.writeheader()
         writer.writerows(rows)
         with self.path.open("a", newline="") as file:
@@ -69,7 +75,8 @@ class TensorBoardSink:
         for row in rows:
             name = lane_name(row)
             if name not in self.writers:
-                self.writers[name] = SummaryWriter(str(self.directory / name))
+                # What an earlier attempt wrote from here on is hidden: it is written again.
+                self.writers[name] = SummaryWriter(str(self.directory / name), purge_step=int(row["env_steps"]))
             for metric, value in metrics_of(row).items():
                 self.writers[name].add_scalar(metric, value, int(row["env_steps"]))
         for writer in self.writers.values():
@@ -88,7 +95,10 @@ class WandbSink:
             import wandb
         except ImportError as error:
             raise ValueError("the wandb sink needs the package wandb: pip install 'rlzoo[wandb]'") from error
-        self.run = wandb.init(dir=str(directory), name=directory.name, resume="allow", id=directory.name)
+        identity = directory / "wandb_id"  # of this directory's run, whatever else has had its name
+        if not identity.exists():
+            identity.write_text(uuid.uuid4().hex)
+        self.run = wandb.init(dir=str(directory), name=directory.name, resume="allow", id=identity.read_text())
 
     def write(self, rows: list[Row]) -> None:
         # One call per report: wandb refuses a step that goes back, which a call per lane would look like.
@@ -113,7 +123,7 @@ def read_csv(path: str | Path) -> list[Row]:
 
 def lane_name(row: Row) -> str:
     """Such as ``learning_rate=0.001,seed=3``."""
-    swept = [f"{name.removeprefix('hyper/')}={value:.4g}" for name, value in row.items() if name.startswith("hyper/")]
+    swept = [f"{name.removeprefix('hyper/')}={value:.6g}" for name, value in row.items() if name.startswith("hyper/")]
     settings = swept or [f"setting={int(row['setting'])}"]
     return ",".join([*settings, f"seed={int(row['seed'])}"])
 
