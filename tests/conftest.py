@@ -1,5 +1,6 @@
 """Shape checks on, one compilation cache for all runs of the suite, and fixtures shared by the modules."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -13,6 +14,19 @@ install_import_hook("rlzoo.blocks", "beartype.beartype")
 CACHE = Path(os.environ.get("RLZOO_TEST_CACHE", Path(__file__).parent.parent / ".cache" / "jax"))
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture(autouse=True)
+def few_programs_in_memory():
+    """Let go of compiled programs before the kernel's limit on memory maps (65,530 a process, about 25 a program).
+
+    Beyond it the compiler's next allocation fails, and the process ends with a segmentation fault.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 40_000:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
