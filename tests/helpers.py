@@ -29,10 +29,3 @@ def assert_close(first, second, **tolerance):
 def copy(tree):
     """A copy that survives the donation of the original."""
     return jax.tree.map(lambda x: x.copy(), tree)
-
-
-def lanes(tree, setting, seed):
-    """One lane of a sweep's State."""
-    import rlzoo
-
-    return rlzoo.lane(tree, setting, seed)

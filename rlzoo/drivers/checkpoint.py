@@ -78,16 +78,17 @@ class Checkpoints:
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file; checkpoints need a directory")
         self._manager = _manager(self.path, keep)
-        self._checked = False
+        self._about: dict[str, Any] = {}  # the manifest; all but the clock is the same in every save
 
     def save(self, state: Any) -> None:
         import orbax.checkpoint as ocp
 
-        about = manifest(self.algo, state)
-        newest = self._manager.latest_step()
-        if not self._checked:
+        if not self._about:
+            about = manifest(self.algo, state)
             self._refuse_other_runs(about)
-            self._checked = True
+            self._about = about
+        about = self._about | {"step": int(state.step)}
+        newest = self._manager.latest_step()
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), manifest=ocp.args.JsonSave(about))
         self._manager.save((newest or 0) + 1, args=arguments)
 
