@@ -1,7 +1,7 @@
 """rlzoo: reinforcement-learning algorithms as pure functions in JAX, compiled whole and vmapped over everything."""
 
 from rlzoo import envs, report
-from rlzoo.algorithms import ppo
+from rlzoo.algorithms import a2c, a3c, ga3c, ppo
 from rlzoo.drivers.checkpoint import load, save
 from rlzoo.drivers.evaluate import evaluate
 from rlzoo.drivers.run import run
@@ -10,12 +10,15 @@ from rlzoo.drivers.train import init, resume, train, updates_for
 
 __version__ = "0.1.0"
 
-ALGORITHMS = {"ppo": ppo}
+ALGORITHMS = {"a2c": a2c, "a3c": a3c, "ga3c": ga3c, "ppo": ppo}
 
 __all__ = [
     "ALGORITHMS",
+    "a2c",
+    "a3c",
     "envs",
     "evaluate",
+    "ga3c",
     "grid",
     "init",
     "lane",

@@ -38,8 +38,12 @@ class Box(NamedTuple):
     def bounded(self) -> bool:
         return bool(np.isfinite(self.low).all() and np.isfinite(self.high).all())
 
-    def from_unit(self, x: jax.Array) -> jax.Array:
-        """Clip ``x`` to [-1, 1] and map it affinely onto [low, high]; an unbounded box only clips it to itself."""
+    def from_policy(self, x: jax.Array) -> jax.Array:
+        """The action of a policy's outputs [*B, prod(shape)]: reshaped, clipped to [-1, 1] and mapped onto [low, high].
+
+        An unbounded box only clips them to itself.
+        """
+        x = x.reshape(*x.shape[:-1], *self.shape)
         if not self.bounded:
             return jnp.clip(x, self.low, self.high)
         return self.low + 0.5 * (jnp.clip(x, -1.0, 1.0) + 1.0) * (self.high - self.low)
@@ -62,6 +66,10 @@ class Discrete(NamedTuple):
     @property
     def shape(self) -> tuple[int, ...]:
         return ()
+
+    def from_policy(self, x: jax.Array) -> jax.Array:
+        """A policy samples the integers themselves."""
+        return x
 
     def sample(self, key: jax.Array) -> jax.Array:
         return jax.random.randint(key, (), 0, self.n)
@@ -121,7 +129,7 @@ class Algorithm(NamedTuple):
     step: Callable[..., tuple[Any, dict[str, jax.Array]]]
     actor: Callable[[Any], Any]  # state -> the small pytree that acting needs
     policy: Callable[..., jax.Array]  # (actor, obs, key, deterministic=False) -> action, of one lane
-    steps_per_update: int  # environment steps that one `step` takes
+    steps_per_update: int  # environment steps that one `step` takes, at the most
     offline: bool = False  # True: `task` is a dataset
     num_hypers: int | None = None  # None: one agent. H: a sweep, whose State leaves lead with [H, S]
     base: Any = None  # of a sweep: the algorithm that it sweeps

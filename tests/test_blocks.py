@@ -73,11 +73,11 @@ def test_tanh_normal_is_finite_at_the_border():
 def test_box_maps_the_unit_cube_onto_itself_and_clips():
     box = Box(np.float32([-2.0, 0.0]), np.float32([2.0, 10.0]))
     np.testing.assert_allclose(
-        box.from_unit(jnp.array([[-1.0, -1.0], [0.0, 0.0], [1.0, 1.0]])), [[-2, 0], [0, 5], [2, 10]]
+        box.from_policy(jnp.array([[-1.0, -1.0], [0.0, 0.0], [1.0, 1.0]])), [[-2, 0], [0, 5], [2, 10]]
     )
-    np.testing.assert_allclose(box.from_unit(jnp.array([-7.0, 7.0])), [-2, 10])
+    np.testing.assert_allclose(box.from_policy(jnp.array([-7.0, 7.0])), [-2, 10])
     unbounded = Box(np.float32([-np.inf]), np.float32([np.inf]))
-    np.testing.assert_allclose(unbounded.from_unit(jnp.array([7.0])), [7.0])
+    np.testing.assert_allclose(unbounded.from_policy(jnp.array([7.0])), [7.0])
 
 
 # --- moments ---------------------------------------------------------------------------------------------------------
@@ -124,6 +124,27 @@ def test_adam_clips_the_global_norm_and_keeps_the_direction():
         np.testing.assert_allclose(clipped[name], np.asarray(grads[name]) * 0.5 / 13.0, rtol=1e-5)
     _, unclipped = optim.adam(1e-3, jnp.inf).update(grads, optim.adam(1e-3, jnp.inf).init(grads))
     np.testing.assert_allclose(optax.tree_utils.tree_get(unclipped, "mu")["a"], [0.3, -0.4], rtol=1e-5)
+
+
+def test_rmsprop_by_hand():
+    """Check 4 of A3C: g <- .99 g + .01 grad^2, and eps inside the root; the second step finds the first one's g."""
+    optimiser = optim.rmsprop(7e-4, jnp.inf, 0.99, 0.1)
+    grads = np.array([3.0, -0.2, 0.0])
+    state = optimiser.init(jnp.zeros(3))
+    first, state = optimiser.update(jnp.asarray(grads), state)
+    np.testing.assert_allclose(first, -7e-4 * grads / np.sqrt(0.01 * grads**2 + 0.1), rtol=1e-5)
+    second, _ = optimiser.update(jnp.asarray(2.0 * grads), state)
+    g = 0.99 * 0.01 * grads**2 + 0.01 * 4.0 * grads**2
+    np.testing.assert_allclose(second, -7e-4 * 2.0 * grads / np.sqrt(g + 0.1), rtol=1e-5)
+
+
+def test_rmsprop_clips_the_global_norm():
+    """Check 7 of A3C: whatever is summed into a gradient, no more than the norm gets through."""
+    optimiser = optim.rmsprop(1.0, 40.0, 0.0, 1e-12)  # decay 0: g is the clipped gradient squared
+    grads = {"a": jnp.array([300.0, -400.0]), "b": jnp.array([1200.0])}
+    _, state = optimiser.update(grads, optimiser.init(grads))
+    norm = jnp.sqrt(sum(x.sum() for x in jax.tree.leaves(optax.tree_utils.tree_get(state, "nu"))))
+    assert float(norm) == pytest.approx(40.0, rel=1e-5)
 
 
 def test_adam_takes_a_traced_rate_and_keeps_it_out_of_its_state():

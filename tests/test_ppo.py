@@ -5,11 +5,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import copy, named_leaves
+from helpers import (
+    copy,
+    finite_differences,
+    float64,
+    named_leaves,
+    numpy_forward,
+    numpy_gae,
+    numpy_log_prob_and_entropy,
+)
 
 import rlzoo
 from rlzoo import ppo
-from rlzoo.blocks import rollout
+from rlzoo.blocks import returns, rollout
 
 KEY = jax.random.key(11)
 
@@ -35,9 +43,9 @@ def test_value_loss_by_hand():
 
 def test_explained_variance():
     target = jnp.array([1.0, 2.0, 3.0, 4.0])
-    assert float(ppo.explained_variance(target, target)) == pytest.approx(1.0)
-    assert float(ppo.explained_variance(jnp.zeros(4), target)) == pytest.approx(0.0)
-    assert float(ppo.explained_variance(target, jnp.ones(4))) == 0.0
+    assert float(returns.explained_variance(target, target)) == pytest.approx(1.0)
+    assert float(returns.explained_variance(jnp.zeros(4), target)) == pytest.approx(0.0)
+    assert float(returns.explained_variance(target, jnp.ones(4))) == 0.0
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 2000, 4096])
@@ -59,29 +67,6 @@ def test_random_order_is_uniform():
 
 CONFIG = ppo.Config(num_envs=3, num_steps=40, num_epochs=1, num_minibatches=1, hidden=(3,))
 HYPER = ppo.Hyper(learning_rate=1e-2, entropy_coef=0.03, value_coef=0.7, gamma=0.9, gae_lambda=0.8, max_grad_norm=0.4)
-
-
-def numpy_forward(params, obs):
-    """A tanh layer and a linear one, for the logits or mean and for the value."""
-
-    def tower(p):
-        hidden = np.tanh(obs @ p["Dense_0"]["kernel"] + p["Dense_0"]["bias"])
-        return hidden @ p["Dense_1"]["kernel"] + p["Dense_1"]["bias"]
-
-    return tower(params["actor"]), tower(params["critic"])[..., 0]
-
-
-def numpy_log_prob_and_entropy(params, head, action, discrete):
-    if discrete:
-        log_probs = head - np.log(np.exp(head).sum(-1, keepdims=True))
-        return np.take_along_axis(log_probs, action[..., None], -1)[..., 0], -(np.exp(log_probs) * log_probs).sum(-1)
-    std = np.exp(params["log_std"])
-    log_prob = (-0.5 * ((action - head) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi)).sum(-1)
-    return log_prob, np.broadcast_to((0.5 * np.log(2 * np.pi * np.e * std**2)).sum(), log_prob.shape)
-
-
-def float64(tree):
-    return jax.tree.map(lambda x: np.asarray(x, np.float64), tree)
 
 
 @pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1"])
@@ -106,7 +91,7 @@ def test_one_update_against_numpy(name):
     def act(obs, key):
         pi, _ = network.apply(start.params, moments.normalise(start.obs_moments, obs))
         action = pi.sample(key)
-        return action if discrete else env.action_space.from_unit(action), action
+        return env.action_space.from_policy(action), action
 
     _, batch, action, _ = rollout.collect(env, act, start.envs, act_key, env.params, CONFIG.num_steps)
     batch, action = float64(batch), np.asarray(action, np.int64 if discrete else np.float64)
@@ -130,10 +115,7 @@ def test_one_update_against_numpy(name):
     head, value = numpy_forward(params, obs)
     _, next_value = numpy_forward(params, normalise(batch.next_obs))
     log_prob, _ = numpy_log_prob_and_entropy(params, head, action, discrete)
-    advantage, trace = np.zeros_like(value), np.zeros(CONFIG.num_envs)
-    for t in reversed(range(CONFIG.num_steps)):
-        error = reward[t] + HYPER.gamma * (1 - batch.terminated[t]) * next_value[t] - value[t]
-        advantage[t] = trace = error + HYPER.gamma * HYPER.gae_lambda * (1 - done[t]) * trace
+    advantage = numpy_gae(batch, reward, value, next_value, HYPER.gamma, HYPER.gae_lambda)
     target = advantage + value
     standardised = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
 
@@ -151,18 +133,7 @@ def test_one_update_against_numpy(name):
     assert float(metrics["loss/policy"][0]) == pytest.approx(0.0, abs=1e-5)  # standardised advantages, ratio 1
 
     # The gradient by central differences, clipped by its global norm, through one step of Adam.
-    leaves, treedef = jax.tree.flatten(params)
-    grads = []
-    for i, leaf in enumerate(leaves):
-        grad = np.zeros_like(leaf)
-        for index in np.ndindex(leaf.shape):
-            ends = []
-            for sign in (1, -1):
-                moved = [x.copy() for x in leaves]
-                moved[i][index] += sign * 1e-5
-                ends.append(loss(jax.tree.unflatten(treedef, moved))[0])
-            grad[index] = (ends[0] - ends[1]) / 2e-5
-        grads.append(grad)
+    leaves, grads = jax.tree.leaves(params), finite_differences(lambda params: loss(params)[0], params)
     norm = np.sqrt(sum((g**2).sum() for g in grads))
     assert norm > HYPER.max_grad_norm  # so that clipping is tested
     grads = [g * HYPER.max_grad_norm / norm for g in grads]

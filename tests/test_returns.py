@@ -86,3 +86,15 @@ def test_wrong_shapes_are_refused(data):
     reward, terminated, truncated, value, next_value = map(jnp.asarray, data)
     with pytest.raises(TypeCheckError):
         returns.gae(reward[:-1], terminated, truncated, value, next_value, 0.9, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("bootstrap", "answer"), [(10.0, [9.91, 9.9, 11.0]), (0.0, [2.62, 1.8, 2.0])], ids=["goes-on", "terminated"]
+)
+def test_n_step_returns_by_hand(bootstrap, answer):
+    """Check 5 of A3C, with two steps behind the end that were not taken."""
+    reward = jnp.array([1.0, 0.0, 2.0, 50.0, 70.0])
+    taken = jnp.array([True, True, True, False, False])
+    found = returns.n_step(reward, taken, jnp.float32(bootstrap), 0.9)
+    np.testing.assert_allclose(found[:3], answer, rtol=1e-6)
+    np.testing.assert_allclose(found[3:], bootstrap)

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, Int
 
 from rlzoo.algorithms.config import Preset, Presets, Structure
 from rlzoo.blocks import moments, networks, optim, returns, rollout
-from rlzoo.types import Algorithm, Discrete, Env
+from rlzoo.types import Algorithm, Env
 
 INF = float("inf")
 
@@ -116,12 +116,6 @@ def value_loss(
     return jnp.maximum((value - target) ** 2, (clipped - target) ** 2)
 
 
-def explained_variance(value: Float[Array, "*B"], target: Float[Array, "*B"]) -> Float[Array, ""]:
-    """1 - Var(target - value) / Var(target): 1 is perfect, 0 no better than a constant, or all targets are equal."""
-    variance = jnp.var(target)
-    return jnp.where(variance > 1e-8, 1.0 - jnp.var(target - value) / jnp.maximum(variance, 1e-8), 0.0)
-
-
 def random_order(key: chex.PRNGKey, n: int) -> Int[Array, "n"]:
     """A random permutation of 0 .. n-1: sort random words that carry their index in the low bits.
 
@@ -144,11 +138,6 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
     def normalise(obs_moments, obs):
         return moments.normalise(obs_moments, obs) if config.normalise_obs else obs
 
-    def to_box(action):
-        if isinstance(env.action_space, Discrete):
-            return action
-        return env.action_space.from_unit(action.reshape(*action.shape[:-1], *env.action_space.shape))
-
     def optimiser(hyper, step):
         rate = optim.anneal(hyper.learning_rate, jnp.float32(batch_size) * step, hyper.anneal_steps)
         return optim.adam(rate, hyper.max_grad_norm)
@@ -158,7 +147,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
 
     def policy(actor, obs, key, deterministic=False):
         pi, _ = forward(actor.params, normalise(actor.obs_moments, obs))
-        return to_box(pi.mode() if deterministic else pi.sample(key))
+        return env.action_space.from_policy(pi.mode() if deterministic else pi.sample(key))
 
     def init(key, hyper, task):
         key, net_key, env_key = jax.random.split(key, 3)
@@ -182,7 +171,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         def act(obs, key):
             pi, value = forward(state.params, normalise(state.obs_moments, obs))
             action = pi.sample(key)
-            return to_box(action), (action, pi.log_prob(action), value)
+            return env.action_space.from_policy(action), (action, pi.log_prob(action), value)
 
         envs, batch, acted, episodes = rollout.collect(env, act, state.envs, act_key, task, config.num_steps)
         action, log_prob, value = acted  # [T, N, ...]
@@ -242,7 +231,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         # 5. Renew the moments: the next rollout acts and learns with these.
         obs_moments = moments.update(state.obs_moments, batch.obs) if config.normalise_obs else state.obs_moments
         metrics = jax.tree.map(jnp.mean, metrics) | episodes
-        metrics["value/explained_variance"] = explained_variance(data.value, data.target)
+        metrics["value/explained_variance"] = returns.explained_variance(data.value, data.target)
         state = State(params, opt_state, envs, obs_moments, return_moments, running_return, key, state.step + 1)
         return state, metrics
 
@@ -255,5 +244,8 @@ presets = Presets(
         Config(num_envs=64, num_steps=125, num_epochs=4, num_minibatches=16, activation="relu", normalise_obs=False),
         Hyper(learning_rate=1e-3, anneal_steps=1e7, entropy_coef=0.01),
     ),
-    brax=Preset(Config(num_envs=32, num_minibatches=16), Hyper(anneal_steps=5e6, gamma=0.995, gae_lambda=0.98)),
+    brax=Preset(
+        Config(num_envs=16, num_steps=250, init_std=0.6),
+        Hyper(learning_rate=5e-4, anneal_steps=5e6, gamma=0.998, gae_lambda=0.99),
+    ),
 )

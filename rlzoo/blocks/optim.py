@@ -1,5 +1,7 @@
 """Optimisers whose numbers may be tracers, so that a learning rate is swept like any other number."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -7,13 +9,36 @@ from jaxtyping import Array, Float, Int, PyTree
 
 
 def adam(
-    learning_rate: Float[Array, ""] | float, max_grad_norm: Float[Array, ""] | float, eps: float = 1e-5
+    learning_rate: Float[Array, ""] | float,
+    max_grad_norm: Float[Array, ""] | float,
+    decay: Float[Array, ""] | float = 0.999,
+    eps: Float[Array, ""] | float = 1e-5,
 ) -> optax.GradientTransformation:
     """Adam on gradients clipped by their *global* L2 norm; ``max_grad_norm=inf`` does not clip.
 
+    ``decay`` is beta_2, of the average of squared gradients; beta_1 = 0.9.
     Build it inside `init` and `step`: its state does not depend on the numbers, so it is never stored.
     """
-    return optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.adam(learning_rate, eps=eps))
+    return optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.adam(learning_rate, b2=decay, eps=eps))
+
+
+def rmsprop(
+    learning_rate: Float[Array, ""] | float,
+    max_grad_norm: Float[Array, ""] | float,
+    decay: Float[Array, ""] | float,
+    eps: Float[Array, ""] | float,
+) -> optax.GradientTransformation:
+    """RMSProp without momentum, centring or bias correction, on gradients clipped by their *global* L2 norm.
+
+        g <- decay g + (1 - decay) grad^2,   x <- x - learning_rate grad / sqrt(g + eps),   g = 0 at the start
+
+    The form of Mnih et al. 2016 (arXiv:1602.01783, Eq. S2 and S3), with eps inside the root.
+    """
+    clip = optax.clip_by_global_norm(max_grad_norm)
+    return optax.chain(clip, optax.rmsprop(learning_rate, decay, eps, initial_scale=0.0, eps_in_sqrt=True))
+
+
+OPTIMISERS: dict[str, Callable[..., optax.GradientTransformation]] = {"adam": adam, "rmsprop": rmsprop}
 
 
 def anneal(

@@ -44,6 +44,31 @@ def gae(
     return jax.lax.scan(backwards, jnp.zeros_like(delta[0]), (delta, keep), reverse=True)[1]
 
 
+def n_step(
+    reward: Float[Array, "T *N"],
+    taken: Bool[Array, "T *N"],
+    bootstrap: Float[Array, "*N"],
+    gamma: Float[Array, ""] | float,
+) -> Float[Array, "T *N"]:
+    """The longest n-step return that a rollout allows (Mnih et al. 2016, arXiv:1602.01783, Alg. S3).
+
+        R_t = r_t + gamma R_{t+1},    R after the last step taken = bootstrap
+
+    Args:
+        reward: at times 0 .. T-1. taken: False after the rollout ended; such times have no part in it.
+        bootstrap: the value of the state after the last step taken, 0 if that step terminated the episode.
+    Returns:
+        R_t; at times that were not taken, the bootstrap.
+    """
+
+    def backwards(total, now):
+        reward, taken = now
+        total = jnp.where(taken, reward + gamma * total, total)
+        return total, total
+
+    return jax.lax.scan(backwards, bootstrap, (reward, taken), reverse=True)[1]
+
+
 def running_return(
     start: Float[Array, "*N"],
     reward: Float[Array, "T *N"],
@@ -68,3 +93,9 @@ def running_return(
         return jnp.where(done, 0.0, total), total
 
     return jax.lax.scan(forwards, start, (reward, done))
+
+
+def explained_variance(value: Float[Array, "*B"], target: Float[Array, "*B"]) -> Float[Array, ""]:
+    """1 - Var(target - value) / Var(target): 1 is perfect, 0 no better than a constant, or all targets are equal."""
+    variance = jnp.var(target)
+    return jnp.where(variance > 1e-8, 1.0 - jnp.var(target - value) / jnp.maximum(variance, 1e-8), 0.0)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlzoo.types import Env, Transition
+from rlzoo.types import Env, TimeStep, Transition
 
 
 class Envs(NamedTuple):
@@ -22,6 +22,23 @@ def init(env: Env, key: jax.Array, task: Any, num_envs: int) -> Envs:
     """Reset N environments with keys of their own."""
     obs, state = jax.vmap(env.reset, (0, None))(jax.random.split(key, num_envs), task)
     return Envs(state, obs, jnp.zeros(num_envs), jnp.zeros(num_envs))
+
+
+Ended = tuple[jax.Array, jax.Array, jax.Array]  # return, length and number of the episodes that ended, else 0
+
+
+def advance(envs: Envs, state: Any, now: TimeStep) -> tuple[Envs, Ended]:
+    """The environments after a step, whether N or one, and the episodes that ended with it."""
+    done = now.terminated | now.truncated
+    total, length = envs.episode_return + now.reward, envs.episode_length + 1.0
+    ended = jnp.where(done, total, 0.0), jnp.where(done, length, 0.0), done.astype(jnp.float32)
+    return Envs(state, now.obs, jnp.where(done, 0.0, total), jnp.where(done, 0.0, length)), ended
+
+
+def episode_metrics(ended: Ended) -> dict[str, jax.Array]:
+    """Sums over all that ended; the host divides."""
+    names = ("episode/return_sum", "episode/length_sum", "episode/count")
+    return {name: x.sum() for name, x in zip(names, ended, strict=True)}
 
 
 def collect(
@@ -48,14 +65,9 @@ def collect(
         action, memory = act(envs.obs, act_key)
         env_keys = jax.random.split(env_key, num_envs)
         state, now = jax.vmap(env.step, (0, 0, 0, None))(env_keys, envs.state, action, task)
-
-        done = now.terminated | now.truncated
-        total, length = envs.episode_return + now.reward, envs.episode_length + 1.0
-        ended = (jnp.where(done, total, 0.0).sum(), jnp.where(done, length, 0.0).sum(), done.sum(dtype=jnp.float32))
-        envs_after = Envs(state, now.obs, jnp.where(done, 0.0, total), jnp.where(done, 0.0, length))
+        envs_after, ended = advance(envs, state, now)
         transition = Transition(envs.obs, action, now.reward, now.terminated, now.truncated, now.next_obs)
-        return envs_after, (transition, memory, ended)
+        return envs_after, (transition, memory, jax.tree.map(jnp.sum, ended))
 
     envs, (transitions, memory, ended) = jax.lax.scan(one, envs, jax.random.split(key, num_steps))
-    names = ("episode/return_sum", "episode/length_sum", "episode/count")
-    return envs, transitions, memory, {name: x.sum() for name, x in zip(names, ended, strict=True)}
+    return envs, transitions, memory, episode_metrics(ended)

@@ -1,0 +1,160 @@
+"""Advantage actor-critic (A2C): A3C with its actors in lockstep, for discrete and continuous actions.
+
+Mnih et al. 2016, arXiv:1602.01783, Alg. S3; advantages: Schulman et al. 2016, arXiv:1506.02438, Eq. 16.
+Shapes: T = num_steps, N = num_envs; arrays are time-major [T, N, ...]; a sweep adds leading axes.
+
+Departures from the paper: N environments step together and give one gradient, the mean over their T N steps, which
+goes on through resets; orthogonal initialisation; and, where asked for, normalised observations and rewards,
+lambda-returns and Adam. Episodes cut by a time limit bootstrap from the value of their true last observation.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from rlzoo.algorithms.a3c import actor_critic_loss
+from rlzoo.algorithms.config import Preset, Presets, Structure
+from rlzoo.blocks import moments, networks, optim, returns, rollout
+from rlzoo.types import Algorithm, Env
+
+INF = float("inf")
+
+
+@dataclass(frozen=True)
+class Config(Structure):  # static: fixes shapes, loop lengths and branches
+    num_envs: int = 16  # N
+    num_steps: int = 5  # T, steps per environment between updates
+    optimiser: str = "rmsprop"  # rmsprop or adam
+    hidden: tuple[int, ...] = (64, 64)  # widths of the policy's and of the value's layers
+    activation: str = "tanh"  # tanh, relu, swish or gelu
+    init_std: float = 1.0  # of a continuous policy at the start, in units of half the action box
+    normalise_obs: bool = False  # by running moments, which the state carries
+    normalise_reward: bool = False  # by the running standard deviation of the discounted return
+    network: nn.Module | None = None  # own module, obs -> (distribution, value); replaces hidden, activation, init_std
+
+    def __post_init__(self) -> None:
+        self.at_least(1, "num_envs", "num_steps")
+        self.choice("optimiser", optim.OPTIMISERS)
+        self.widths("hidden")
+        self.choice("activation", networks.ACTIVATIONS)
+        self.positive("init_std")
+
+
+class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
+    learning_rate: float = 7e-4
+    anneal_steps: float = INF  # environment steps until the rate has fallen linearly to 0; inf: constant
+    gamma: float = 0.99  # discount per environment step
+    gae_lambda: float = 1.0  # trace decay per environment step; 1: the paper's longest n-step return
+    entropy_coef: float = 0.01  # beta of Alg. S3, reward units per nat
+    value_coef: float = 0.5  # on half the squared error
+    max_grad_norm: float = 0.5  # global L2 norm of the mean gradient; inf: not clipped
+    decay: float = 0.99  # of the average of squared gradients: RMSProp's, or Adam's beta_2
+    eps: float = 1e-5  # RMSProp's inside its root, Adam's outside
+
+
+class State(NamedTuple):  # all the next update needs, and nothing else
+    params: chex.ArrayTree
+    opt_state: optax.OptState
+    envs: rollout.Envs  # N environments in the middle of their episodes
+    obs_moments: moments.Moments  # as used to act *and* to learn; renewed after each update
+    return_moments: moments.Moments  # of the discounted return: the unit of reward
+    running_return: jax.Array  # f32[N], discounted, of the episodes so far
+    key: chex.PRNGKey
+    step: jax.Array  # int32[], updates done; never batched
+
+
+class Actor(NamedTuple):  # what acting needs
+    params: chex.ArrayTree
+    obs_moments: moments.Moments
+
+
+def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorithm:
+    """A2C for an environment: see `Config` for its structure, `Hyper` for its numbers, `presets` for tuned pairs."""
+    network = config.network or networks.actor_critic(env, config.hidden, config.activation, config.init_std)
+    forward: Callable[..., Any] = network.apply  # params, normalised obs -> distribution, value
+    batch_size = config.num_envs * config.num_steps
+
+    def normalise(obs_moments, obs):
+        return moments.normalise(obs_moments, obs) if config.normalise_obs else obs
+
+    def optimiser(hyper, step):
+        rate = optim.anneal(hyper.learning_rate, jnp.float32(batch_size) * step, hyper.anneal_steps)
+        return optim.OPTIMISERS[config.optimiser](rate, hyper.max_grad_norm, hyper.decay, hyper.eps)
+
+    def actor(state):
+        return Actor(state.params, state.obs_moments)
+
+    def policy(actor, obs, key, deterministic=False):
+        pi, _ = forward(actor.params, normalise(actor.obs_moments, obs))
+        return env.action_space.from_policy(pi.mode() if deterministic else pi.sample(key))
+
+    def init(key, hyper, task):
+        key, net_key, env_key = jax.random.split(key, 3)
+        envs = rollout.init(env, env_key, task, config.num_envs)
+        params = network.init(net_key, envs.obs)
+        return State(
+            params=params,
+            opt_state=optimiser(hyper, jnp.int32(0)).init(params),
+            envs=envs,
+            obs_moments=moments.init(env.obs_space.shape),
+            return_moments=moments.init(),
+            running_return=jnp.zeros(config.num_envs),
+            key=key,
+            step=jnp.int32(0),
+        )
+
+    def step(state, hyper, task):
+        # 1. Act: T steps in each of N environments with the current policy.
+        key, act_key = jax.random.split(state.key)
+
+        def act(obs, key):
+            pi, _ = forward(state.params, normalise(state.obs_moments, obs))
+            action = pi.sample(key)
+            return env.action_space.from_policy(action), action
+
+        envs, batch, action, episodes = rollout.collect(env, act, state.envs, act_key, task, config.num_steps)
+
+        # 2. Fix the targets. batch.next_obs precedes any reset, so truncated episodes bootstrap.
+        done = batch.terminated | batch.truncated
+        running_return, discounted = returns.running_return(state.running_return, batch.reward, done, hyper.gamma)
+        return_moments = moments.update(state.return_moments, discounted)
+        reward = moments.scale(return_moments, batch.reward) if config.normalise_reward else batch.reward
+        obs, next_obs = (normalise(state.obs_moments, x) for x in (batch.obs, batch.next_obs))
+        _, value = forward(state.params, obs)
+        _, next_value = forward(state.params, next_obs)
+        advantage = returns.gae(
+            reward, batch.terminated, batch.truncated, value, next_value, hyper.gamma, hyper.gae_lambda
+        )
+        target = advantage + value  # the lambda-return
+
+        # 3. One gradient step on the three-term loss.
+        def loss(params):
+            pi, value = forward(params, obs)
+            surrogate, value_error = actor_critic_loss(pi.log_prob(action), value, target)
+            entropy = pi.entropy()
+            total = jnp.mean(surrogate + hyper.value_coef * value_error - hyper.entropy_coef * entropy)
+            terms = {"loss/policy": surrogate, "loss/value": value_error, "policy/entropy": entropy}
+            return total, {name: x.mean() for name, x in terms.items()}
+
+        grads, metrics = jax.grad(loss, has_aux=True)(state.params)
+        updates, opt_state = optimiser(hyper, state.step).update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+
+        # 4. Renew the moments: the next rollout acts and learns with these.
+        obs_moments = moments.update(state.obs_moments, batch.obs) if config.normalise_obs else state.obs_moments
+        metrics |= episodes | {"value/explained_variance": returns.explained_variance(value, target)}
+        state = State(params, opt_state, envs, obs_moments, return_moments, running_return, key, state.step + 1)
+        return state, metrics
+
+    return Algorithm("a2c", config, env, hyper, env.params, init, step, actor, policy, steps_per_update=batch_size)
+
+
+presets = Presets(
+    classic=Preset(Config(num_steps=25, optimiser="adam", normalise_obs=True, normalise_reward=True), Hyper()),
+)

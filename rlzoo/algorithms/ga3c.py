@@ -1,0 +1,180 @@
+"""GA3C: asynchronous actor-critic with one network for all agents, its two queues simulated as two fixed lags.
+
+Babaeizadeh et al. 2017, arXiv:1611.06256; the loss: Mnih et al. 2016, arXiv:1602.01783, Alg. S3.
+Shapes: T = num_steps, N = num_envs; arrays are time-major [T, N, ...]; a sweep adds leading axes.
+
+Agents hold no parameters. The prediction queue makes them act with parameters that are some updates old
+(``prediction_lag``), and the training queue makes their experience older still when it is learned from
+(``training_lag``): update j follows the gradient at the *current* parameters theta_j on experience collected
+``training_lag`` updates ago, with the parameters of ``prediction_lag`` updates before that. No correction is made
+for the difference, as in the paper. With both lags 0 this is A2C.
+
+Departures from the paper: the lags are constant, where queues make them vary; gradients are means over the batch, not
+sums; an episode's last step and reward are kept, where the paper's code drops them; the bootstrap is the value of
+the true successor, not of the last state visited; initialisation is orthogonal.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from rlzoo.algorithms.a3c import actor_critic_loss
+from rlzoo.algorithms.config import Preset, Presets, Structure
+from rlzoo.blocks import networks, optim, returns, rollout
+from rlzoo.types import Algorithm, Env
+
+INF = float("inf")
+
+
+@dataclass(frozen=True)
+class Config(Structure):  # static: fixes shapes, loop lengths and branches
+    num_envs: int = 32  # N, agents
+    num_steps: int = 5  # T, steps per agent between updates
+    prediction_lag: int = 1  # updates between the parameters that act and the newest ones
+    training_lag: int = 1  # updates between collecting experience and learning from it
+    hidden: tuple[int, ...] = (64, 64)  # widths of the policy's and of the value's layers
+    activation: str = "tanh"  # tanh, relu, swish or gelu
+    init_std: float = 1.0  # of a continuous policy at the start, in units of half the action box
+    network: nn.Module | None = None  # own module, obs -> (distribution, value); replaces hidden, activation, init_std
+
+    def __post_init__(self) -> None:
+        self.at_least(1, "num_envs", "num_steps")
+        self.at_least(0, "prediction_lag", "training_lag")
+        self.widths("hidden")
+        self.choice("activation", networks.ACTIVATIONS)
+        self.positive("init_std")
+
+
+class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
+    learning_rate: float = 7e-4  # of RMSProp
+    anneal_steps: float = INF  # environment steps until the rate has fallen linearly to 0; inf: constant
+    gamma: float = 0.99  # discount per environment step
+    gae_lambda: float = 1.0  # trace decay per environment step; 1: the paper's longest n-step return
+    entropy_coef: float = 0.01  # beta of Alg. S3, reward units per nat
+    value_coef: float = 0.5  # on half the squared error
+    max_grad_norm: float = 0.5  # global L2 norm of the mean gradient; inf: not clipped
+    decay: float = 0.99  # of RMSProp's average of squared gradients
+    eps: float = 1e-5  # inside RMSProp's root
+
+
+class Batch(NamedTuple):  # [T, N, ...]
+    obs: jax.Array
+    action: jax.Array  # as sampled, before it is fitted into the action box
+    log_prob: jax.Array  # of the policy that acted
+    target: jax.Array  # the return, bootstrapped with the values of the parameters that acted
+
+
+class State(NamedTuple):  # all the next update needs, and nothing else
+    params: chex.ArrayTree  # theta_j
+    opt_state: optax.OptState
+    past_params: chex.ArrayTree  # [prediction_lag + 1, ...] ring of theta_j, theta_{j-1}, ...; slot j modulo its length
+    queue: Batch  # [training_lag + 1, ...] ring of experience; slot j modulo its length
+    envs: rollout.Envs  # N environments in the middle of their episodes
+    key: chex.PRNGKey
+    step: jax.Array  # int32[], j, updates done; never batched
+
+
+def write_and_read(ring: Any, step: jax.Array, newest: Any) -> tuple[Any, Any]:
+    """Put ``newest`` into slot ``step`` of a ring of D + 1, and take out what was put in D steps before."""
+    length = jax.tree.leaves(ring)[0].shape[0]
+    ring = jax.tree.map(lambda ring, new: ring.at[step % length].set(new), ring, newest)
+    return ring, jax.tree.map(lambda ring: ring[(step + 1) % length], ring)
+
+
+def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorithm:
+    """GA3C for an environment: see `Config` for its structure, `Hyper` for its numbers, `presets` for tuned pairs."""
+    network = config.network or networks.actor_critic(env, config.hidden, config.activation, config.init_std)
+    forward: Callable[..., Any] = network.apply  # params, obs -> distribution, value
+    batch_size = config.num_envs * config.num_steps
+
+    def optimiser(hyper, step):
+        rate = optim.anneal(hyper.learning_rate, jnp.float32(batch_size) * step, hyper.anneal_steps)
+        return optim.rmsprop(rate, hyper.max_grad_norm, hyper.decay, hyper.eps)
+
+    def policy(actor, obs, key, deterministic=False):
+        pi, _ = forward(actor, obs)
+        return env.action_space.from_policy(pi.mode() if deterministic else pi.sample(key))
+
+    def collect(params, envs, key, hyper, task):
+        """Act for T steps in N environments, and fix the targets, all with the parameters of the predictors."""
+
+        def act(obs, key):
+            pi, value = forward(params, obs)
+            action = pi.sample(key)
+            return env.action_space.from_policy(action), (action, pi.log_prob(action), value)
+
+        envs, seen, (action, log_prob, value), episodes = rollout.collect(env, act, envs, key, task, config.num_steps)
+        _, next_value = forward(params, seen.next_obs)  # before any reset, so truncated episodes bootstrap
+        advantage = returns.gae(
+            seen.reward, seen.terminated, seen.truncated, value, next_value, hyper.gamma, hyper.gae_lambda
+        )
+        return envs, Batch(seen.obs, action, log_prob, target=advantage + value), episodes
+
+    def init(key, hyper, task):
+        key, net_key, env_key = jax.random.split(key, 3)
+        envs = rollout.init(env, env_key, task, config.num_envs)
+        params = network.init(net_key, envs.obs)
+        _, batch, _ = jax.eval_shape(collect, params, envs, key, hyper, task)
+        return State(
+            params=params,
+            opt_state=optimiser(hyper, jnp.int32(0)).init(params),
+            past_params=jax.tree.map(lambda x: jnp.stack([x] * (config.prediction_lag + 1)), params),
+            queue=jax.tree.map(lambda x: jnp.zeros((config.training_lag + 1, *x.shape), x.dtype), batch),
+            envs=envs,
+            key=key,
+            step=jnp.int32(0),
+        )
+
+    def step(state, hyper, task):
+        # 1. Predict: T steps in each of N environments with the parameters of `prediction_lag` updates ago.
+        key, act_key = jax.random.split(state.key)
+        past_params, acting_params = write_and_read(state.past_params, state.step, state.params)
+        envs, newest, episodes = collect(acting_params, state.envs, act_key, hyper, task)
+
+        # 2. Queue: learn from what was collected `training_lag` updates ago; at first, from nothing.
+        queue, batch = write_and_read(state.queue, state.step, newest)
+        arrived = (state.step >= config.training_lag).astype(jnp.float32)
+
+        # 3. Train: one gradient step at the current parameters.
+        def loss(params):
+            pi, value = forward(params, batch.obs)
+            log_prob = pi.log_prob(batch.action)
+            surrogate, value_error = actor_critic_loss(log_prob, value, batch.target)
+            entropy = pi.entropy()
+            each = surrogate + hyper.value_coef * value_error - hyper.entropy_coef * entropy
+            log_ratio = log_prob - batch.log_prob
+            terms = {
+                "loss/policy": surrogate,
+                "loss/value": value_error,
+                "policy/entropy": entropy,
+                "policy/approx_kl": jnp.exp(log_ratio) - 1.0 - log_ratio,  # from the policy that acted, in nats
+            }
+            return arrived * each.mean(), {name: arrived * x.mean() for name, x in terms.items()}
+
+        grads, metrics = jax.grad(loss, has_aux=True)(state.params)
+        updates, opt_state = optimiser(hyper, state.step).update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        state = State(params, opt_state, past_params, queue, envs, key, state.step + 1)
+        return state, metrics | episodes
+
+    return Algorithm(
+        "ga3c",
+        config,
+        env,
+        hyper,
+        env.params,
+        init,
+        step,
+        actor=lambda state: state.params,
+        policy=policy,
+        steps_per_update=batch_size,
+    )
+
+
+presets = Presets(classic=Preset(Config(), Hyper()))
