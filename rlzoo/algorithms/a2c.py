@@ -114,24 +114,25 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         key, act_key = jax.random.split(state.key)
 
         def act(obs, key):
-            pi, _ = forward(state.params, normalise(state.obs_moments, obs))
+            pi, value = forward(state.params, normalise(state.obs_moments, obs))
             action = pi.sample(key)
-            return env.action_space.from_policy(action), action
+            return env.action_space.from_policy(action), (action, value)
 
-        envs, batch, action, episodes = rollout.collect(env, act, state.envs, act_key, task, config.num_steps)
+        envs, batch, (action, value), episodes = rollout.collect(env, act, state.envs, act_key, task, config.num_steps)
 
         # 2. Fix the targets. batch.next_obs precedes any reset, so truncated episodes bootstrap.
-        done = batch.terminated | batch.truncated
-        running_return, discounted = returns.running_return(state.running_return, batch.reward, done, hyper.gamma)
-        return_moments = moments.update(state.return_moments, discounted)
-        reward = moments.scale(return_moments, batch.reward) if config.normalise_reward else batch.reward
-        obs, next_obs = (normalise(state.obs_moments, x) for x in (batch.obs, batch.next_obs))
-        _, value = forward(state.params, obs)
-        _, next_value = forward(state.params, next_obs)
+        running_return, return_moments, reward = state.running_return, state.return_moments, batch.reward
+        if config.normalise_reward:
+            done = batch.terminated | batch.truncated
+            running_return, discounted = returns.running_return(running_return, reward, done, hyper.gamma)
+            return_moments = moments.update(return_moments, discounted)
+            reward = moments.scale(return_moments, reward)
+        _, next_value = forward(state.params, normalise(state.obs_moments, batch.next_obs))
         advantage = returns.gae(
             reward, batch.terminated, batch.truncated, value, next_value, hyper.gamma, hyper.gae_lambda
         )
-        target = advantage + value  # the lambda-return
+        obs, target = normalise(state.obs_moments, batch.obs), advantage + value  # the lambda-return
+        obs, action, target = (x.reshape(batch_size, *x.shape[2:]) for x in (obs, action, target))
 
         # 3. One gradient step on the three-term loss.
         def loss(params):
@@ -140,7 +141,8 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
             entropy = pi.entropy()
             total = jnp.mean(surrogate + hyper.value_coef * value_error - hyper.entropy_coef * entropy)
             terms = {"loss/policy": surrogate, "loss/value": value_error, "policy/entropy": entropy}
-            return total, {name: x.mean() for name, x in terms.items()}
+            metrics = {name: x.mean() for name, x in terms.items()}
+            return total, metrics | {"value/explained_variance": returns.explained_variance(value, target)}
 
         grads, metrics = jax.grad(loss, has_aux=True)(state.params)
         updates, opt_state = optimiser(hyper, state.step).update(grads, state.opt_state, state.params)
@@ -148,9 +150,8 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
 
         # 4. Renew the moments: the next rollout acts and learns with these.
         obs_moments = moments.update(state.obs_moments, batch.obs) if config.normalise_obs else state.obs_moments
-        metrics |= episodes | {"value/explained_variance": returns.explained_variance(value, target)}
         state = State(params, opt_state, envs, obs_moments, return_moments, running_return, key, state.step + 1)
-        return state, metrics
+        return state, metrics | episodes
 
     return Algorithm("a2c", config, env, hyper, env.params, init, step, actor, policy, steps_per_update=batch_size)
 

@@ -153,8 +153,9 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
             return now_after, (envs.obs, action, seen.reward, going, jax.tree.map(lambda x: x * going, ended))
 
         start = (envs, jnp.array(True), envs.obs, jnp.array(False))
-        (envs, _, last_obs, terminated), (*steps, ended) = jax.lax.scan(one, start, jax.random.split(key, config.t_max))
-        return envs, Rollout(*steps, last_obs, terminated), rollout.episode_metrics(ended)
+        now, steps = jax.lax.scan(one, start, jax.random.split(key, config.t_max))
+        (envs, _, last_obs, terminated), (obs, action, reward, taken, ended) = now, steps
+        return envs, Rollout(obs, action, reward, taken, last_obs, terminated), rollout.episode_metrics(ended)
 
     def gradient(params, envs, key, hyper, task):
         """One worker: act at its snapshot, and sum the gradient at that snapshot over the steps taken."""
@@ -188,7 +189,8 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         )
 
         def one(shared, update):
-            shared = apply(shared, *update, hyper)
+            grads, num_steps = update
+            shared = apply(shared, grads, num_steps, hyper)
             return shared, shared[0]
 
         shared, snapshots = jax.lax.scan(one, shared, (grads, num_steps))
