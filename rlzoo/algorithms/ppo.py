@@ -245,7 +245,7 @@ presets = Presets(
         Hyper(learning_rate=1e-3, anneal_steps=1e7, entropy_coef=0.01),
     ),
     brax=Preset(
-        Config(num_envs=16, num_steps=250, activation="swish", init_std=0.5),
+        Config(num_envs=16, num_steps=250, init_std=0.5),
         Hyper(learning_rate=6e-4, anneal_steps=5e6, gamma=0.999, gae_lambda=0.99),
     ),
 )
