@@ -158,4 +158,8 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
 
 presets = Presets(
     classic=Preset(Config(num_steps=25, optimiser="adam", normalise_obs=True, normalise_reward=True), Hyper()),
+    minatar=Preset(
+        Config(num_envs=32, num_steps=25, optimiser="adam", activation="relu"),
+        Hyper(learning_rate=1e-3, gae_lambda=0.95),
+    ),
 )
