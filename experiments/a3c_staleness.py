@@ -31,7 +31,7 @@ env = rlzoo.envs.make("gymnax/CartPole-v1")
 keys = jax.random.split(jax.random.key(0), options.seeds)
 final, spread, oldest = {}, {}, {}  # (schedule, W) -> [rates, seeds], [rates, seeds], number
 for workers in WORKERS:
-    for schedule, speeds in (("round-robin", None), ("random", (8.0, 1.0) * (workers // 2))):
+    for schedule, speeds in (("round-robin", ()), ("random", (8.0, 1.0) * (workers // 2))):
         algo = a3c.make(env, a3c.Config(num_workers=workers, schedule=schedule, speeds=speeds))
         runs = rlzoo.sweep(algo, algo.hyper._replace(learning_rate=jnp.array(RATES)))
         updates = rlzoo.updates_for(runs, options.steps)

@@ -36,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     except ValueError as error:
         print(f"rlzoo: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -206,7 +208,8 @@ def _options(module: ModuleType, preset: Any) -> type:
     def option(name: str, kind: Any, default: Any) -> tuple[str, Any, Any]:
         return name, Annotated[kind, tyro.conf.arg(help=help_of.get(name, ""))], dataclasses.field(default=default)
 
-    plain = [name for name, kind in hints.items() if kind in (int, float, bool, str, tuple[int, ...])]
+    typed = (int, float, bool, str, tuple[int, ...], tuple[float, ...])
+    plain = [name for name, kind in hints.items() if kind in typed]
     config = [option(name, hints[name], getattr(preset.config, name)) for name in plain]
     hyper = [option(name, tuple[float, ...], (value,)) for name, value in preset.hyper._asdict().items()]
     parts = {

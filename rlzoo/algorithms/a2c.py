@@ -47,7 +47,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
 
 
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
-    learning_rate: float = 7e-4
+    learning_rate: float = 7e-4  # of the optimiser
     anneal_steps: float = INF  # environment steps until the rate has fallen linearly to 0; inf: constant
     gamma: float = 0.99  # discount per environment step
     gae_lambda: float = 1.0  # trace decay per environment step; 1: the paper's longest n-step return

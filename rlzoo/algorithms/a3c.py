@@ -37,7 +37,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     num_workers: int = 16  # W
     t_max: int = 5  # T, steps of a rollout; it ends earlier where its episode does
     schedule: str = "round-robin"  # whose update is next; sequential: round-robin as a literal loop; random: by speeds
-    speeds: tuple[float, ...] | None = None  # of the random schedule: a worker's updates in proportion; None: equal
+    speeds: tuple[float, ...] = ()  # of the random schedule, one for each worker: its share of the updates; (): equal
     schedule_seed: int = 0  # of the random schedule
     hidden: tuple[int, ...] = (64, 64)  # widths of the policy's and of the value's layers
     activation: str = "tanh"  # tanh, relu, swish or gelu
@@ -51,11 +51,11 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
         self.widths("hidden")
         self.choice("activation", networks.ACTIVATIONS)
         self.positive("init_std")
-        if self.speeds is None:
+        object.__setattr__(self, "speeds", tuple(self.speeds))
+        if not self.speeds:
             return
         if self.schedule != "random":
             raise ValueError(f"speeds are given, but schedule={self.schedule!r} has none; use schedule='random'")
-        object.__setattr__(self, "speeds", tuple(self.speeds))
         if len(self.speeds) != self.num_workers:
             raise ValueError(f"{len(self.speeds)} speeds for num_workers={self.num_workers}; give one for each worker")
         if not all(0 < speed < INF for speed in self.speeds):
