@@ -8,7 +8,7 @@ demo: .venv/ready
 	$(BIN)/python experiments/demo.py
 
 test: .venv/ready lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadscope  # two processes: compiling uses one core of each
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow

@@ -61,5 +61,5 @@ def test_the_tax_raises_the_score_of_what_is_held(env, monkeypatch, capsys, tmp_
     runpy.run_path(str(FOLDER / "train.py"))
     for name in ("A2C", "PPO"):
         scores = [x.mean() for x in tables[f"{name} on the portfolio: ESG score in %"].values()]
-        assert scores[-1] > scores[0] + 3.0
+        assert (np.diff(scores) > 0.0).all() and scores[-1] > scores[0] + 2.0
         assert len(list((tmp_path / "runs").glob(f"portfolio_{name.lower()}_*.png"))) == 2
