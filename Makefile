@@ -11,7 +11,7 @@ test: .venv/ready lint
 	$(BIN)/python -m pytest -n 2 --dist loadscope  # two processes: compiling uses one core of each
 
 test-slow: .venv/ready
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2
 
 lint: .venv/ready
 	$(BIN)/ruff check .
