@@ -63,7 +63,7 @@ def test_notebook_runs_with_a_small_budget(path, tmp_path):
 def test_experiments_say_what_they_claim(path):
     result = subprocess.run([sys.executable, path, "--help"], capture_output=True, text=True, check=True)
     assert "--record" in result.stdout
-    assert 20 <= len(path.read_text().splitlines()) <= 65
+    assert 20 <= len(path.read_text().splitlines()) <= 60
 
 
 def test_unsupported_environments_are_in_the_docs():

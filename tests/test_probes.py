@@ -69,6 +69,7 @@ def learn(learner, name, continuous):
     return algo, state
 
 
+@pytest.mark.parametrize("continuous", CONTINUOUS, ids=["discrete", "continuous"])
 @pytest.mark.parametrize(
     ("name", "answers"),
     [
@@ -80,9 +81,8 @@ def learn(learner, name, continuous):
     ],
 )
 @pytest.mark.parametrize("learner", LEARNERS)
-def test_value(learner, name, answers):
-    """No action matters here, so one kind of action will do."""
-    algo, state = learn(LEARNERS[learner], name, continuous=False)
+def test_value(learner, name, answers, continuous):
+    algo, state = learn(LEARNERS[learner], name, continuous)
     obs = jnp.array(list(answers))[:, None]
     found = np.asarray(LEARNERS[learner].value(algo, state, obs))
     np.testing.assert_allclose(found, list(answers.values()), rtol=0.03, atol=0.03)
