@@ -55,8 +55,6 @@ for what, ratio, bar in (
 ):
     spread = f"{len(ratio)} rounds, {ratio.min():.2f} to {ratio.max():.2f}"
     figures.append(rlzoo.report.Figure(what, float(np.median(ratio)), "×", bar=bar, note=spread))
-for figure in figures:
-    verdict = {True: "met", False: "NOT MET", None: ""}[figure.met]
-    print(f"{figure.what}: {figure.value:,.4g} {figure.unit} {figure.bar} {verdict} {figure.note}")
+print(*figures, sep="\n")
 if options.record:
     print(rlzoo.report.record("Speed of A2C and A3C on CartPole-v1", figures))

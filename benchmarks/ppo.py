@@ -164,9 +164,7 @@ def main() -> None:
         Figure(f"{LANES} lanes, time over {LANES} × one lane", float(np.median(costs)), "×", bar="<= 1.0", note=spread),
         Figure("metrics that leave jit", together[0]["metrics_bytes"] / (few * LANES), "bytes per update and lane"),
     ]
-    for figure in figures:
-        verdict = {True: "met", False: "NOT MET", None: ""}[figure.met]
-        print(f"{figure.what}: {figure.value:,.4g} {figure.unit} {figure.bar} {verdict} {figure.note}")
+    print(*figures, sep="\n")
     if options.record:
         print(record("Speed of PPO on CartPole-v1", figures))
 

@@ -34,6 +34,11 @@ class Figure(NamedTuple):
             return None
         return self.value >= float(match[2]) if match[1] == ">=" else self.value <= float(match[2])
 
+    def __str__(self) -> str:
+        """One line for the terminal."""
+        verdict = {True: "met", False: "NOT MET", None: ""}[self.met]
+        return f"{self.what}: {self.value:,.4g} {self.unit} {self.bar} {verdict} {self.note}"
+
 
 def returns_figures(what: str, scores: np.ndarray, bar: str = "") -> list[Figure]:
     """Mean over all seeds against the bar, and the IQM with its interval, of scores [S]."""
