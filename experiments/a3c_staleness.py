@@ -48,6 +48,7 @@ for axes, scores, label in zip(figure.subplots(1, 2), (final, spread), ("return"
             means = [scores[schedule, workers][i].mean() for workers in WORKERS]
             axes.plot(WORKERS, means, f"C{i}{line}", marker="o", label=f"{schedule}, rate {rate:g}")
     axes.set(xscale="log", xticks=WORKERS, xticklabels=WORKERS, xlabel="workers W (mean staleness W - 1)")
+    axes.minorticks_off()
     axes.set_title(f"{label} over the last five evaluations")
 axes.legend(fontsize=8)
 Path("runs").mkdir(exist_ok=True)
