@@ -1,16 +1,16 @@
 """rlzoo: reinforcement-learning algorithms as pure functions in JAX, compiled whole and vmapped over everything."""
 
 from rlzoo import envs, report
-from rlzoo.algorithms import a2c, a3c, ga3c, ppo
+from rlzoo.algorithms import a2c, a3c, ga3c, ppo, sac, stac
 from rlzoo.drivers.checkpoint import load, save
-from rlzoo.drivers.evaluate import evaluate
+from rlzoo.drivers.evaluate import evaluate, value_error
 from rlzoo.drivers.run import run
 from rlzoo.drivers.sweep import grid, lane, setting, sweep, sweep_grid
 from rlzoo.drivers.train import init, resume, train, updates_for
 
 __version__ = "0.1.0"
 
-ALGORITHMS = {"a2c": a2c, "a3c": a3c, "ga3c": ga3c, "ppo": ppo}
+ALGORITHMS = {"a2c": a2c, "a3c": a3c, "ga3c": ga3c, "ppo": ppo, "sac": sac, "stac": stac}
 
 __all__ = [
     "ALGORITHMS",
@@ -27,10 +27,13 @@ __all__ = [
     "report",
     "resume",
     "run",
+    "sac",
     "save",
     "setting",
+    "stac",
     "sweep",
     "sweep_grid",
     "train",
     "updates_for",
+    "value_error",
 ]

@@ -259,6 +259,7 @@ def _eval(argv: list[str]) -> int:
     import jax
 
     import rlzoo
+    from rlzoo.drivers.train import steps_after
 
     parser = argparse.ArgumentParser(prog="rlzoo eval", description="Evaluate what a run left.", allow_abbrev=False)
     parser.add_argument("directory", type=Path)
@@ -274,7 +275,7 @@ def _eval(argv: list[str]) -> int:
     key = jax.random.key(options.seed)
     episodes = rlzoo.evaluate(runs, runs.env, state, key, options.episodes, deterministic=not options.stochastic)
     how = "sampled" if options.stochastic else "deterministic"
-    title = f"{runs.name} on {runs.env.name} at {int(state.step) * runs.steps_per_update:,} steps, {how} return"
+    title = f"{runs.name} on {runs.env.name} at {steps_after(runs, int(state.step)):,} steps, {how} return"
     rlzoo.report.table(title, dict(zip(_labels(about), np.asarray(episodes.returns).mean(-1), strict=True)))
     return 0
 

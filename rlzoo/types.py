@@ -48,6 +48,12 @@ class Box(NamedTuple):
             return jnp.clip(x, self.low, self.high)
         return self.low + 0.5 * (jnp.clip(x, -1.0, 1.0) + 1.0) * (self.high - self.low)
 
+    def to_policy(self, action: jax.Array) -> jax.Array:
+        """The inverse of `from_policy` on [-1, 1]: [*B, *shape] -> [*B, prod(shape)]."""
+        if self.bounded:
+            action = 2.0 * (action - self.low) / (self.high - self.low) - 1.0
+        return action.reshape(*action.shape[: action.ndim - len(self.shape)], -1)
+
     def sample(self, key: jax.Array) -> jax.Array:
         """Uniform on a bounded box; standard normal on an unbounded one."""
         if not self.bounded:
@@ -70,6 +76,9 @@ class Discrete(NamedTuple):
     def from_policy(self, x: jax.Array) -> jax.Array:
         """A policy samples the integers themselves."""
         return x
+
+    def to_policy(self, action: jax.Array) -> jax.Array:
+        return action
 
     def sample(self, key: jax.Array) -> jax.Array:
         return jax.random.randint(key, (), 0, self.n)
@@ -130,6 +139,8 @@ class Algorithm(NamedTuple):
     actor: Callable[[Any], Any]  # state -> the small pytree that acting needs
     policy: Callable[..., jax.Array]  # (actor, obs, key, deterministic=False) -> action, of one lane
     steps_per_update: int  # environment steps that one `step` takes, at the most
+    warmup_steps: int = 0  # environment steps that `init` takes
+    value: Callable[..., tuple[jax.Array, jax.Array]] | None = None  # see `rlzoo.value_error`
     offline: bool = False  # True: `task` is a dataset
     num_hypers: int | None = None  # None: one agent. H: a sweep, whose State leaves lead with [H, S]
     base: Any = None  # of a sweep: the algorithm that it sweeps

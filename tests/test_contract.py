@@ -10,7 +10,7 @@ import pytest
 from helpers import assert_close, assert_same_bits, copy, named_leaves
 
 import rlzoo
-from rlzoo import a2c, a3c, ga3c, ppo
+from rlzoo import a2c, a3c, ga3c, ppo, sac, stac
 from rlzoo.algorithms.config import as_dict
 from rlzoo.drivers.train import float32
 
@@ -24,6 +24,7 @@ class Case(NamedTuple):
     hyper: dict[str, float]  # numbers at which every other number has an effect
     shared: tuple[str, ...] = ()  # leaves that are rightly equal for two seeds
     bad: tuple[tuple[dict[str, Any], str], ...] = ()  # wrong Config values, and what the error must say
+    idle: tuple[str, ...] = ()  # numbers that this structure rightly has no use for
 
 
 # Every number matters only where nothing else switches it off: annealing on, a value clip and a norm that bind.
@@ -76,6 +77,30 @@ GA3C_BAD = (
     ({"training_lag": 1.5}, "training_lag=1.5; it must be a whole number, 0 or more"),
 )
 
+SAC_HYPER = {"target_entropy": 0.5, "actor_learning_rate": 3e-3, "critic_learning_rate": 3e-3, "tau": 0.05}
+SAC_SMALL = {"num_envs": 2, "num_steps": 2, "num_updates": 2, "batch_size": 16, "capacity": 64, "warmup": 56}
+SAC_SMALL |= {"hidden": (16,)}
+SAC_SHARED = (".count", ".step", ".truncated", ".terminated", ".episode_length")
+SAC_BAD = (
+    ({"batch_size": 0}, "batch_size=0; it must be a whole number, 1 or more"),
+    ({"batch_size": 57}, "batch_size=57 is more than the warmup=56 transitions"),
+    ({"capacity": 66}, "capacity=66 is no multiple of num_envs \\* num_steps = 4; use 64 or 68"),
+    ({"warmup": 3}, "warmup=3 is no multiple of num_envs \\* num_steps = 4; use 4"),
+    ({"capacity": 48}, "warmup=56 does not fit into capacity=48"),
+    ({"bacth_size": 8}, "unknown (sac|stac).Config field 'bacth_size'; did you mean 'batch_size'"),
+)
+SAC_ONLY_BAD = (
+    ({"policy_delay": 3}, "policy_delay=3 does not divide num_updates = 2; use 1 or 2"),
+    ({"num_target_critics": 3}, "num_target_critics=3 of num_critics=2; use at most 2"),
+)
+STAC_BAD = (
+    ({"critic": "gausian"}, "unknown critic 'gausian'; did you mean 'gaussian'"),
+    ({"actor_dropout": 1.0}, "actor_dropout=1.0; it must be at least 0 and less than 1"),
+    ({"temperature": "sdg"}, "unknown temperature 'sdg'; did you mean 'sgd'"),
+)
+REDQ = {"num_critics": 3, "policy_delay": 2}
+QUANTILE = {"critic": "quantile", "temperature": "adam"}
+
 CASES = {
     "a2c discrete": Case(a2c, "gymnax/CartPole-v1", a2c.Config(**A2C_SMALL), A2C_HYPER, A2C_SHARED, A2C_BAD),
     "a2c continuous": Case(
@@ -96,6 +121,16 @@ CASES = {
     "ppo discrete": Case(ppo, "gymnax/CartPole-v1", ppo.Config(**SMALL), PPO_HYPER, PPO_SHARED, PPO_BAD),
     "ppo continuous": Case(ppo, "gymnax/Pendulum-v1", ppo.Config(**SMALL), PPO_HYPER, (*PPO_SHARED, ".episode_length")),
     "ppo pixels": Case(ppo, "gymnax/Breakout-MinAtar", ppo.Config(**SMALL), PPO_HYPER, PPO_SHARED),
+    "sac discrete": Case(
+        sac, "gymnax/CartPole-v1", sac.Config(**SAC_SMALL, **REDQ), SAC_HYPER, (*SAC_SHARED, ".replay.reward")
+    ),
+    "sac continuous": Case(
+        sac, "gymnax/Pendulum-v1", sac.Config(**SAC_SMALL), SAC_HYPER, SAC_SHARED, SAC_BAD + SAC_ONLY_BAD
+    ),
+    "stac": Case(stac, "gymnax/Pendulum-v1", stac.Config(**SAC_SMALL), SAC_HYPER, SAC_SHARED, SAC_BAD + STAC_BAD),
+    "stac quantile": Case(
+        stac, "gymnax/Pendulum-v1", stac.Config(**SAC_SMALL, **QUANTILE), SAC_HYPER, SAC_SHARED, idle=("beta",)
+    ),
 }
 
 
@@ -213,7 +248,8 @@ def test_every_hyper_has_an_effect(built):
     base = named_leaves(rlzoo.lane(state, 0, 0))
     for i, name in enumerate(names):
         lane = named_leaves(rlzoo.lane(state, i + 1, 0))
-        assert any(not np.array_equal(a, b) for (_, a), (_, b) in zip(base, lane, strict=True)), f"{name} has no effect"
+        noticed = any(not np.array_equal(a, b) for (_, a), (_, b) in zip(base, lane, strict=True))
+        assert noticed != (name in built.case.idle), f"{name} has {'an' if noticed else 'no'} effect"
 
 
 def test_wrong_config_says_what_to_do(built):
@@ -250,6 +286,7 @@ def test_actions_stay_in_the_action_space(built, trained):
 def test_steps_per_update_is_what_the_environments_took(built, trained):
     """Episodes that ended plus those under way account for every step."""
     state, metrics = trained
-    counted = float(metrics["episode/length_sum"].sum() + state.envs.episode_length.sum())
+    before = rlzoo.init(built.algo, KEY).envs.episode_length.sum()  # of episodes that a warm-up began
+    counted = float(metrics["episode/length_sum"].sum() + state.envs.episode_length.sum() - before)
     most = N * built.algo.steps_per_update
     assert counted == (metrics["worker/steps"].sum() if "worker/steps" in metrics else most) <= most

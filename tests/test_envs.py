@@ -204,7 +204,7 @@ def test_unsupported_are_those_that_fail():
     for name in gymnax.UNSUPPORTED:
         with pytest.raises(Exception, match="urlopen|resolve|timed out|refused"):
             original.make(name)
-    assert set(SUITES) == {"gymnax", "brax", "probe"}
+    assert set(SUITES) == {"gymnax", "brax", "rlzoo", "probe"}
 
 
 def test_unsupported_backends_are_those_that_fail():

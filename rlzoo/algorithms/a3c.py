@@ -244,6 +244,11 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         metrics["worker/staleness_max"] = staleness.max().astype(jnp.float32)
         return State(params, opt_state, snapshots, synced, envs, env_steps, key, state.step + 1), metrics
 
+    def value(state, hyper, obs, action):
+        """V(s), and no bonus."""
+        value = forward(state.params, obs)[1]
+        return value, jnp.zeros_like(value)
+
     return Algorithm(
         "a3c",
         config,
@@ -255,6 +260,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         actor=lambda state: state.params,
         policy=policy,
         steps_per_update=workers * config.t_max,
+        value=value,
     )
 
 

@@ -26,6 +26,11 @@ class Structure:
             if not getattr(self, field) > 0:
                 raise ValueError(f"{field}={getattr(self, field)!r}; it must be positive")
 
+    def probability(self, *fields: str) -> None:
+        for field in fields:
+            if not 0.0 <= getattr(self, field) < 1.0:
+                raise ValueError(f"{field}={getattr(self, field)!r}; it must be at least 0 and less than 1")
+
     def divides(self, field: str, name: str, total: int) -> None:
         """``field`` divides ``total``; otherwise the nearest numbers that do are named."""
         given = getattr(self, field)
@@ -33,6 +38,22 @@ class Structure:
             divisors = [d for d in range(1, total + 1) if total % d == 0]
             good = sorted(sorted(divisors, key=lambda d: abs(d - given))[:2])
             raise ValueError(f"{field}={given} does not divide {name} = {total}; use {' or '.join(map(str, good))}")
+
+    def replay(self, rows: int) -> None:
+        """A replay buffer of ``capacity``, written ``rows`` at a time and sampled ``batch_size`` at a time."""
+        given = {field: getattr(self, field) for field in ("capacity", "warmup", "batch_size")}
+        for field in ("capacity", "warmup"):
+            if given[field] % rows:
+                below = given[field] // rows * rows
+                near = " or ".join(str(n) for n in (below, below + rows) if n)
+                raise ValueError(f"{field}={given[field]} is no multiple of num_envs * num_steps = {rows}; use {near}")
+        if given["batch_size"] > given["warmup"]:
+            raise ValueError(
+                f"batch_size={given['batch_size']} is more than the warmup={given['warmup']} transitions that are "
+                f"there at first; use a batch_size of at most {given['warmup']}, or a longer warmup"
+            )
+        if given["warmup"] > given["capacity"]:
+            raise ValueError(f"warmup={given['warmup']} does not fit into capacity={given['capacity']}; use a smaller")
 
     def widths(self, *fields: str) -> None:
         """Layer widths: a tuple of positive whole numbers; a list is taken for one."""

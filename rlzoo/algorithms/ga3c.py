@@ -163,6 +163,11 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         state = State(params, opt_state, past_params, queue, envs, key, state.step + 1)
         return state, metrics | episodes
 
+    def value(state, hyper, obs, action):
+        """V(s), and no bonus."""
+        value = forward(state.params, obs)[1]
+        return value, jnp.zeros_like(value)
+
     return Algorithm(
         "ga3c",
         config,
@@ -174,6 +179,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         actor=lambda state: state.params,
         policy=policy,
         steps_per_update=batch_size,
+        value=value,
     )
 
 

@@ -235,7 +235,13 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         state = State(params, opt_state, envs, obs_moments, return_moments, running_return, key, state.step + 1)
         return state, metrics
 
-    return Algorithm("ppo", config, env, hyper, env.params, init, step, actor, policy, steps_per_update=batch_size)
+    def value(state, hyper, obs, action):
+        """V(s) in reward units, and no bonus."""
+        _, value = forward(state.params, normalise(state.obs_moments, obs))
+        return moments.unscale(state.return_moments, value) if config.normalise_reward else value, jnp.zeros_like(value)
+
+    functions = init, step, actor, policy
+    return Algorithm("ppo", config, env, hyper, env.params, *functions, steps_per_update=batch_size, value=value)
 
 
 presets = Presets(

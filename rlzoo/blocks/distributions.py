@@ -88,3 +88,8 @@ class TanhNormal(NamedTuple):
 
     def mode(self) -> Float[Array, "*B A"]:
         return self.squash(self.mean)
+
+
+def pre_tanh(a: Float[Array, "*B A"]) -> Float[Array, "*B A"]:
+    """artanh(a), clipped off the border, where an action that was rounded or averaged has no finite log-density."""
+    return jnp.arctanh(jnp.clip(a, -1.0 + 1e-6, 1.0 - 1e-6))

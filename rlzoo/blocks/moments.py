@@ -44,3 +44,8 @@ def normalise(moments: Moments, x: Float[Array, "*B"], limit: float = 10.0) -> F
 def scale(moments: Moments, x: Float[Array, "*B"], limit: float = 10.0) -> Float[Array, "*B"]:
     """x / std, clipped to +-limit; the sign and the zero of a reward keep their meaning."""
     return jnp.clip(x / jnp.sqrt(moments.var + 1e-8), -limit, limit)
+
+
+def unscale(moments: Moments, x: Float[Array, "*B"]) -> Float[Array, "*B"]:
+    """x std: a value of scaled rewards, in the rewards' own units."""
+    return x * jnp.sqrt(moments.var + 1e-8)

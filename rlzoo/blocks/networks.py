@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from rlzoo.blocks.distributions import Categorical, Distribution, Normal
@@ -75,6 +76,69 @@ class CNN(nn.Module):
         return features.reshape(*features.shape[:-3], -1)
 
 
+def _features(obs: jax.Array, obs_shape: tuple[int, ...]) -> jax.Array:
+    """Inside a compact module: images through a CNN of its own, everything else as one vector."""
+    if len(obs_shape) == 3:
+        return CNN()(obs)
+    return obs.reshape(*obs.shape[: obs.ndim - len(obs_shape)], -1)
+
+
+class Linear(nn.Module):
+    """A linear layer whose weights and biases start uniform within 1 / sqrt(inputs), as in PyTorch."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
+        bound = 1.0 / math.sqrt(x.shape[-1])
+
+        def uniform(key, shape):
+            return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+
+        return x @ self.param("kernel", uniform, (x.shape[-1], self.features)) + self.param(
+            "bias", uniform, (self.features,)
+        )
+
+
+class FeedForward(nn.Module):
+    """Off-policy networks: policies of obs, critics of obs and action.
+
+    Each hidden block is Linear, dropout, LayerNorm, activation, of which dropout and LayerNorm may be left out; then
+    a Linear head. Images [H, W, C] go through a small CNN first.
+    """
+
+    features: int
+    obs_shape: tuple[int, ...]
+    hidden: tuple[int, ...] = (256, 256)
+    activation: str = "relu"
+    layer_norm: bool = False
+    dropout: float = 0.0  # the probability by which ``keep`` is 0
+    norm_last: bool = False  # LayerNorm behind the activation
+
+    @nn.compact
+    def __call__(
+        self,
+        obs: Float[Array, "..."],
+        action: Float[Array, "*B A"] | None = None,
+        keep: Float[Array, "*B W"] | None = None,
+    ) -> Float[Array, "*B O"]:
+        """``keep``: dropout's mask over all W hidden units, 1 or 0; None, as in evaluation, drops nothing."""
+        x = _features(obs, self.obs_shape)
+        if action is not None:
+            x = jnp.concatenate([x, action], axis=-1)
+
+        keeps: list[Any] = [None] * len(self.hidden)
+        if keep is not None:
+            keeps = jnp.split(keep / (1.0 - self.dropout), np.cumsum(self.hidden)[:-1], axis=-1)
+        for width, factor in zip(self.hidden, keeps, strict=True):
+            x = Linear(width)(x)
+            x = x if factor is None else x * factor
+            x = nn.LayerNorm(epsilon=1e-5)(x) if self.layer_norm and not self.norm_last else x
+            x = ACTIVATIONS[self.activation](x)
+            x = nn.LayerNorm(epsilon=1e-5)(x) if self.layer_norm and self.norm_last else x
+        return Linear(self.features, name="head")(x)
+
+
 class ActorCritic(nn.Module):
     """Policy and value. Vectors: two separate MLPs. Images [H, W, C]: both on a shared small CNN."""
 
@@ -87,11 +151,7 @@ class ActorCritic(nn.Module):
 
     @nn.compact
     def __call__(self, obs: Float[Array, "..."]) -> tuple[Distribution, Float[Array, "*B"]]:
-        if len(self.obs_shape) == 3:
-            features = CNN()(obs)
-        else:
-            features = obs.reshape(*obs.shape[: obs.ndim - len(self.obs_shape)], -1)
-
+        features = _features(obs, self.obs_shape)
         head = MLP(self.hidden, self.num_outputs, 0.01, self.activation, name="actor")(features)
         policy: Distribution
         if self.discrete:

@@ -71,3 +71,8 @@ def collect(
 
     envs, (transitions, memory, ended) = jax.lax.scan(one, envs, jax.random.split(key, num_steps))
     return envs, transitions, memory, episode_metrics(ended)
+
+
+def flatten(batch: Transition) -> Transition:
+    """[T, N, ...] as [T N, ...]: rows for a replay buffer, or for a loss."""
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)

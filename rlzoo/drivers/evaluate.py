@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlzoo.drivers.sweep import Axes, swept_axes
+from rlzoo.drivers.train import float32
 from rlzoo.types import Algorithm, Box, Env, Space
 
 
@@ -41,6 +42,49 @@ def evaluate(
     Returns:
         returns and lengths, f32[num_episodes], for a sweep f32[H, S, num_episodes].
     """
+    task, axes = _checked(algo, env, state, num_episodes, task)
+    static = (env.reset, env.step, env.horizon, num_episodes, deterministic)
+    return _evaluation(algo.actor, algo.policy, *static, axes, state.key.ndim)(state, task, key)
+
+
+def value_error(
+    algo: Algorithm,
+    env: Env,
+    state: Any,
+    key: jax.Array,
+    num_episodes: int,
+    task: Any = None,
+    deterministic: bool = True,
+) -> jax.Array:
+    """By how much the critic overestimates, on average over the steps of each episode (arXiv:2601.00737, code).
+
+        V_t = Q(s_t, a_t) + b_t,   b_t = -alpha log pi(a_t | s_t)
+        G_t = r_t + b_t + gamma G_{t+1},   G_{T-1} = V_{T-1}
+        error = mean_t (V_t - G_t)
+
+    Positive: overestimated. The last step's own value stands for what would follow it. Of algorithms without an
+    entropy in their return b = 0, and of those that value states Q(s, a) is V(s).
+
+    Args: as for `evaluate`; in deterministic episodes the action is moved off the border of its box, where it would
+        have no finite log-probability.
+    Returns:
+        errors in reward units, f32[num_episodes], for a sweep f32[H, S, num_episodes].
+    Raises:
+        ValueError: the algorithm has no critic.
+    """
+    if algo.value is None:
+        raise ValueError(f"{algo.name} has no critic, and so no value error")
+    task, axes = _checked(algo, env, state, num_episodes, task)
+    hyper = float32(algo.hyper)
+    default = algo.hyper if algo.base is None else algo.base.hyper
+    hyper_axes = Axes(swept_axes(default, hyper, "hyper"))
+    static = (env.reset, env.step, env.horizon, num_episodes, deterministic)
+    run = _value_errors(algo.actor, algo.policy, algo.value, *static, axes, hyper_axes, state.key.ndim)
+    return run(state, hyper, task, key)
+
+
+def _checked(algo: Algorithm, env: Env, state: Any, num_episodes: int, task: Any) -> tuple[Any, Axes]:
+    """The task to evaluate on and its axes, or a `ValueError` that says what does not fit."""
     if num_episodes < 1:
         raise ValueError(f"num_episodes={num_episodes}; it must be 1 or more")
     if env.obs_space.shape != algo.env.obs_space.shape or not _same_actions(env.action_space, algo.env.action_space):
@@ -49,11 +93,9 @@ def evaluate(
     if task is None:
         task = algo.task if env is algo.env and not algo.offline else env.params
     axes = Axes(swept_axes(env.params, task, "task"))
-    lanes = state.key.ndim
-    if not lanes and any(axis is not None for axis in axes.leaves):
+    if not state.key.ndim and any(axis is not None for axis in axes.leaves):
         raise ValueError("task has a swept leaf, but the state is of one agent; sweep the algorithm, or give one task")
-    run = _compiled(algo.actor, algo.policy, env.reset, env.step, env.horizon, num_episodes, deterministic, axes, lanes)
-    return run(state, task, key)
+    return task, axes
 
 
 def _same_actions(first: Space, second: Space) -> bool:
@@ -62,28 +104,65 @@ def _same_actions(first: Space, second: Space) -> bool:
     return first == second
 
 
+def _episodes(policy, reset, step, horizon, num_episodes, deterministic, actor, task, key, watch):
+    """``num_episodes`` episodes side by side, and what ``watch(obs, action, reward, alive)`` saw, [horizon, ...]."""
+    reset_key, run_key = jax.random.split(key)
+    obs, state = jax.vmap(reset, (0, None))(jax.random.split(reset_key, num_episodes), task)
+
+    # A loop of fixed length with a mask: under vmap, a while loop would run to the slowest lane anyway.
+    def one(carry, key):
+        state, obs, total, length, alive = carry
+        act_key, env_key = jax.random.split(key)
+        action = policy(actor, obs, act_key, deterministic)
+        env_keys = jax.random.split(env_key, num_episodes)
+        state, now = jax.vmap(step, (0, 0, 0, None))(env_keys, state, action, task)
+        seen = watch(obs, action, now.reward, alive)
+        total, length = total + jnp.where(alive, now.reward, 0.0), length + alive
+        return (state, now.obs, total, length, alive & ~(now.terminated | now.truncated)), seen
+
+    start = (state, obs, jnp.zeros(num_episodes), jnp.zeros(num_episodes), jnp.ones(num_episodes, bool))
+    (_, _, total, length, _), seen = jax.lax.scan(one, start, jax.random.split(run_key, horizon))
+    return Episodes(total, length), seen
+
+
 @functools.lru_cache(maxsize=64)
-def _compiled(actor, policy, reset, step, horizon, num_episodes, deterministic, axes, lanes):
+def _evaluation(actor, policy, reset, step, horizon, num_episodes, deterministic, axes, lanes):
     def one_lane(actor, task, key):
-        reset_key, run_key = jax.random.split(key)
-        obs, state = jax.vmap(reset, (0, None))(jax.random.split(reset_key, num_episodes), task)
-
-        # A loop of fixed length with a mask: under vmap, a while loop would run to the slowest lane anyway.
-        def one(carry, key):
-            state, obs, total, length, alive = carry
-            act_key, env_key = jax.random.split(key)
-            action = policy(actor, obs, act_key, deterministic)
-            env_keys = jax.random.split(env_key, num_episodes)
-            state, now = jax.vmap(step, (0, 0, 0, None))(env_keys, state, action, task)
-            total, length = total + jnp.where(alive, now.reward, 0.0), length + alive
-            return (state, now.obs, total, length, alive & ~(now.terminated | now.truncated)), None
-
-        start = (state, obs, jnp.zeros(num_episodes), jnp.zeros(num_episodes), jnp.ones(num_episodes, bool))
-        (_, _, total, length, _), _ = jax.lax.scan(one, start, jax.random.split(run_key, horizon))
-        return Episodes(total, length)
+        fixed = (policy, reset, step, horizon, num_episodes, deterministic)
+        return _episodes(*fixed, actor, task, key, watch=lambda *seen: None)[0]
 
     run = one_lane
     if lanes:
         over_seeds = jax.vmap(one_lane, (0, None, None))
         run = jax.vmap(over_seeds, (0, axes.tree, None))
     return jax.jit(lambda state, task, key: run(actor(state), task, key))
+
+
+@functools.lru_cache(maxsize=64)
+def _value_errors(actor, policy, value, reset, step, horizon, num_episodes, deterministic, axes, hyper_axes, lanes):
+    def one_lane(state, hyper, task, key):
+        def watch(obs, action, reward, alive):
+            return *value(state, hyper, obs, action), reward, alive
+
+        fixed = (policy, reset, step, horizon, num_episodes, deterministic)
+        episodes, (q, bonus, reward, alive) = _episodes(*fixed, actor(state), task, key, watch)
+        last = alive & ~jnp.concatenate([alive[1:], jnp.zeros_like(alive[:1])])
+
+        def backwards(after, now):
+            estimate, gain, last = now
+            total = jnp.where(last, estimate, gain + hyper.gamma * after)
+            return total, total
+
+        estimate = q + bonus
+        _, outcome = jax.lax.scan(backwards, jnp.zeros(num_episodes), (estimate, reward + bonus, last), reverse=True)
+        return jnp.sum(jnp.where(alive, estimate - outcome, 0.0), axis=0) / episodes.lengths
+
+    if not lanes:
+        return jax.jit(one_lane)
+
+    def swept(state, hyper, task, key):
+        lanes = type(state)(*[0] * len(state._fields))._replace(step=None)
+        over_seeds = jax.vmap(one_lane, (lanes, None, None, None))
+        return jax.vmap(over_seeds, (lanes, hyper_axes.tree, axes.tree, None))(state, hyper, task, key)
+
+    return jax.jit(swept)

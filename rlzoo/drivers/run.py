@@ -83,7 +83,7 @@ def run(
         ValueError: the directory holds a run already and ``resume`` is False, or holds none and it is True.
     """
     directory = None if directory is None else Path(directory)
-    state = _start(algo, key, directory, resume)
+    state = _start(algo, key, directory, resume, quiet)
     done = int(state.step)
     if report_every is None:
         report_every = max(1, num_updates // 20)
@@ -106,8 +106,12 @@ def run(
         outputs = [open_sink(name, directory, done if resume else -1) for name in sinks] if directory else []
         for output in outputs:
             stack.callback(output.close)
-        per_update = lanes * algo.steps_per_update
-        bar = progress.Bar(f"{algo.name} {algo.env.name}", num_updates * per_update, done * per_update, quiet)
+
+        def steps_so_far() -> int:
+            return training.steps_after(algo, done)
+
+        whole = training.steps_after(algo, num_updates)
+        bar = progress.Bar(f"{algo.name} {algo.env.name}", lanes * whole, lanes * steps_so_far(), quiet)
         stack.callback(bar.close)
 
         def report(metrics: dict[str, np.ndarray]) -> None:
@@ -115,13 +119,13 @@ def run(
             if eval_episodes:
                 episodes = evaluate(algo, algo.env, state, eval_key, eval_episodes, deterministic=deterministic)
                 returns = np.asarray(episodes.returns)
-                points.append((done * algo.steps_per_update, returns))
+                points.append((steps_so_far(), returns))
                 summary["eval/return"] = returns.mean(-1)
                 summary["eval/length"] = np.asarray(episodes.lengths).mean(-1)
             rows = _rows(algo, done, state.key.shape, summary)
             for output in outputs:
                 output.write(rows)
-            bar.update(done * per_update, _headline(algo, summary))
+            bar.update(lanes * steps_so_far(), _headline(algo, summary))
 
         if done == 0:  # the untrained policy belongs to every curve; its training metrics are not there yet
             names = jax.eval_shape(algo.step, state, algo.hyper, algo.task)[1]
@@ -154,11 +158,11 @@ def run(
     return Run(state, merged, steps, returns, list(failures.values()), interrupted)
 
 
-def _start(algo: Algorithm, key: jax.Array, directory: Path | None, resume: bool) -> Any:
+def _start(algo: Algorithm, key: jax.Array, directory: Path | None, resume: bool, quiet: bool) -> Any:
     if directory is None:
         if resume:
             raise ValueError("resume=True needs the directory of the run to resume")
-        return training.init(algo, key)
+        return training.init(algo, key, quiet)
     saved = checkpoint.any_in(directory / "checkpoints")
     if resume:
         if not saved:
@@ -167,7 +171,7 @@ def _start(algo: Algorithm, key: jax.Array, directory: Path | None, resume: bool
     if saved:
         raise ValueError(f"{directory} holds a run already; resume it, or choose another directory")
     directory.mkdir(parents=True, exist_ok=True)
-    return training.init(algo, key)
+    return training.init(algo, key, quiet)
 
 
 def _resumed(algo: Algorithm, key: jax.Array, path: Path) -> Any:
@@ -208,7 +212,7 @@ def _rows(algo: Algorithm, done: int, lanes: tuple[int, ...], summary: dict[str,
     rows = []
     for setting, seed in np.ndindex(*(lanes or (1, 1))):
         where = (setting, seed) if lanes else ()
-        row = {"update": done, "env_steps": done * algo.steps_per_update, "setting": setting, "seed": seed}
+        row = {"update": done, "env_steps": training.steps_after(algo, done), "setting": setting, "seed": seed}
         row |= {name: float(values[setting]) for name, values in settings.items()}
         rows.append(row | {name: float(values[where]) for name, values in summary.items()})
     return rows

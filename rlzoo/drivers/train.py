@@ -7,29 +7,44 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rlzoo.drivers import memory
 from rlzoo.types import Algorithm
 
 
 def updates_for(algo: Algorithm, env_steps: int) -> int:
-    """The number of updates that takes exactly ``env_steps`` environment steps per agent.
+    """The number of updates after which exactly ``env_steps`` environment steps per agent are taken, warm-up included.
 
     Raises:
         ValueError: the steps do not divide; it names the two nearest budgets.
     """
-    updates, rest = divmod(int(env_steps), algo.steps_per_update)
+    updates, rest = divmod(int(env_steps) - algo.warmup_steps, algo.steps_per_update)
     if rest or updates < 1:
-        near = [n * algo.steps_per_update for n in (updates, updates + 1) if n > 0] or [algo.steps_per_update]
+        near = sorted({steps_after(algo, max(n, 1)) for n in (updates, updates + 1)})
+        warmup = f"{algo.warmup_steps} of warm-up and " if algo.warmup_steps else ""
         raise ValueError(
-            f"env_steps={env_steps} is not a whole number of updates of {algo.steps_per_update} steps; "
+            f"env_steps={env_steps} is not {warmup}a whole number of updates of {algo.steps_per_update} steps; "
             f"use {' or '.join(f'{n:,}' for n in near)}"
         )
     return updates
 
 
-def init(algo: Algorithm, key: jax.Array) -> Any:
-    """A fresh State. ``key`` is a typed key, or for a sweep keys [S]."""
+def steps_after(algo: Algorithm, num_updates: int) -> int:
+    """Environment steps per agent after so many updates, warm-up included."""
+    return algo.warmup_steps + num_updates * algo.steps_per_update
+
+
+def init(algo: Algorithm, key: jax.Array, quiet: bool = False) -> Any:
+    """A fresh State. ``key`` is a typed key, or for a sweep keys [S].
+
+    What replay buffers will take is said on stderr first, unless ``quiet``.
+
+    Raises:
+        ValueError: the device's memory cannot hold the State; with the capacity that fits.
+    """
     _check_key(algo, key)
-    return _init(algo.init)(key, float32(algo.hyper), algo.task)
+    arguments = key, float32(algo.hyper), algo.task
+    memory.check(algo, jax.eval_shape(_init(algo.init), *arguments), quiet)
+    return _init(algo.init)(*arguments)
 
 
 def train(algo: Algorithm, key: jax.Array, num_updates: int) -> tuple[Any, dict[str, jax.Array]]:

@@ -5,17 +5,18 @@ from typing import Any
 
 import jax
 
-from rlzoo.envs import brax, gymnax, probe
+from rlzoo.envs import brax, gymnax, probe, risky_point_mass
+from rlzoo.envs.stochastic import stochastic
 from rlzoo.names import unknown
 from rlzoo.types import Env
 
-__all__ = ["make", "names"]
+__all__ = ["make", "names", "stochastic"]
 
-SUITES = {"gymnax": gymnax, "brax": brax, "probe": probe}
+SUITES = {"gymnax": gymnax, "brax": brax, "rlzoo": risky_point_mass, "probe": probe}
 
 
 def names(suite: str) -> tuple[str, ...]:
-    """The ids of a suite: gymnax, brax or probe."""
+    """The ids of a suite: gymnax, brax, rlzoo or probe."""
     return SUITES[suite].names()
 
 
@@ -26,6 +27,7 @@ def make(env: Any, **kwargs: Any) -> Env:
         env: one of
             ``"gymnax/CartPole-v1"``: any that gymnax registers;
             ``"brax/halfcheetah"``: with ``backend=``, ``horizon=`` and ``cached_reset=``, see `rlzoo.envs.brax.make`;
+            ``"rlzoo/RiskyPointMass-v0"``, see `rlzoo.envs.risky_point_mass`;
             ``"probe/delayed-reward"``: with ``continuous=``, see `rlzoo.envs.probe`;
             an object of gymnax 1.0's interface, with ``params=`` (default: its ``default_params``);
             an `rlzoo.types.Env`, which is checked and returned.

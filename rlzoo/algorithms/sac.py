@@ -1,0 +1,334 @@
+"""Soft actor-critic (SAC) with a learned temperature, for continuous and discrete actions.
+
+Haarnoja et al. 2018, arXiv:1812.05905, Alg. 1 and Eq. 3, 5, 9, 18; discrete actions: Christodoulou 2019,
+arXiv:1910.07207, Eq. 10-12; many critics, a random few of them in the target (REDQ): Chen et al. 2021,
+arXiv:2101.05982, Alg. 1.
+Shapes: N = num_envs, T = num_steps, B = batch_size, E = num_critics, A = action dimensions; K = actions over which
+the policy's expectation is taken: one sample if they are continuous, all of them if they are discrete.
+A sweep adds leading axes.
+
+One formulation serves both kinds of action: the soft value is sum_k weight_k (Q_k - alpha log pi_k), with weight 1 for
+the one sampled action, and weight pi_k for each of the discrete ones.
+
+Departures from the paper: critics are regressed on actions in [-1, 1], whatever the box, while log pi is the density
+in the box's own units, so that a target entropy means the same in every box. Minibatches are drawn with replacement,
+as is common practice. The first steps, which fill the buffer, act uniformly at random and belong to `init`.
+Episodes cut by a time limit bootstrap from their true last observation.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float
+
+from rlzoo.algorithms.config import Preset, Presets, Structure
+from rlzoo.blocks import networks, optim, replay, rollout
+from rlzoo.blocks.distributions import Categorical, TanhNormal, pre_tanh
+from rlzoo.types import Algorithm, Box, Discrete, Env, Space, Transition
+
+LOG_STD = (-20.0, 2.0)  # bounds of the policy's, before the squashing; as in the authors' code
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Config(Structure):  # static: fixes shapes, loop lengths and branches
+    num_envs: int = 1  # N
+    num_steps: int = 1  # T, steps per environment between learning
+    num_updates: int = 1  # gradient steps after them; num_updates / (N T) is the update-to-data ratio
+    policy_delay: int = 1  # critic steps for each step of policy and temperature
+    batch_size: int = 256  # B
+    capacity: int = 100_000  # transitions in the replay buffer
+    warmup: int = 1_000  # transitions of random actions before learning; they count as environment steps
+    num_critics: int = 2  # E
+    num_target_critics: int = 2  # random ones of them whose least value is the target; fewer than E: REDQ
+    hidden: tuple[int, ...] = (256, 256)  # widths of the policy's and of each critic's layers
+    activation: str = "relu"  # tanh, relu, swish or gelu
+    layer_norm: bool = False  # before each activation
+    actor: nn.Module | None = None  # own module, obs -> [B, 2 A] mean and log std, or logits; replaces the default
+    critic: nn.Module | None = None  # own module, (obs, action) -> [B, 1], or obs -> [B, K] if actions are discrete
+
+    def __post_init__(self) -> None:
+        self.at_least(1, "num_envs", "num_steps", "num_updates", "policy_delay", "batch_size", "capacity", "warmup")
+        self.at_least(1, "num_critics", "num_target_critics")
+        self.widths("hidden")
+        self.choice("activation", networks.ACTIVATIONS)
+        self.divides("policy_delay", "num_updates", self.num_updates)
+        self.replay(self.num_envs * self.num_steps)
+        if self.num_target_critics > self.num_critics:
+            raise ValueError(
+                f"num_target_critics={self.num_target_critics} of num_critics={self.num_critics}; "
+                f"use at most {self.num_critics}"
+            )
+
+
+class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
+    actor_learning_rate: float = 3e-4  # of Adam; arXiv:1812.05905, Table 1
+    critic_learning_rate: float = 3e-4  # of Adam; Table 1
+    alpha_learning_rate: float = 3e-4  # of Adam on log alpha; Table 1; 0: the temperature stays at init_alpha
+    gamma: float = 0.99  # discount per environment step; Table 1
+    tau: float = 0.005  # step of the target critics towards the critics; Table 1
+    target_entropy: float = NAN  # nats; nan: -A, or 0.98 log K if actions are discrete, as in the papers
+    init_alpha: float = 1.0  # temperature at the start, reward units per nat
+
+
+class Params(NamedTuple):  # of what is learned, or of its optimisers
+    actor: chex.ArrayTree
+    critics: chex.ArrayTree  # leaves [E, ...]
+    log_alpha: chex.ArrayTree  # f32[]
+
+
+class State(NamedTuple):  # all the next update needs, and nothing else
+    params: Params
+    target: chex.ArrayTree  # the target critics, leaves [E, ...]
+    opt_state: Params
+    replay: Transition  # [capacity, ...]; actions in [-1, 1], or integers
+    envs: rollout.Envs  # N environments in the middle of their episodes
+    key: chex.PRNGKey
+    step: jax.Array  # int32[], updates done; never batched
+
+
+def soft_value(
+    weight: Float[Array, "*B K"], log_prob: Float[Array, "*B K"], q: Float[Array, "*B K"], alpha: Float[Array, ""]
+) -> Float[Array, "*B"]:
+    """V(s) = E_pi [Q(s, a) - alpha log pi(a|s)], Eq. 3, as sum_k weight_k (q_k - alpha log_prob_k)."""
+    return jnp.sum(weight * (q - alpha * log_prob), axis=-1)
+
+
+def soft_target(
+    reward: Float[Array, "*B"],
+    terminated: Bool[Array, "*B"],
+    next_value: Float[Array, "*B"],
+    gamma: Float[Array, ""] | float,
+) -> Float[Array, "*B"]:
+    """r + gamma (1 - terminated) V(s'), held constant: the target of Eq. 5."""
+    return jax.lax.stop_gradient(reward + gamma * (1.0 - terminated) * next_value)
+
+
+def critic_loss(q: Float[Array, "E *B"], target: Float[Array, "*B"]) -> Float[Array, "E *B"]:
+    """(Q(s, a) - target)^2 / 2 of each critic, Eq. 5."""
+    return 0.5 * (q - target) ** 2
+
+
+def temperature_loss(
+    log_alpha: Float[Array, ""], entropy: Float[Array, "*B"], target_entropy: Float[Array, ""] | float
+) -> Float[Array, "*B"]:
+    """alpha (entropy - target_entropy), Eq. 18, entropy = -log pi held constant: alpha rises where it is too small."""
+    return jnp.exp(log_alpha) * (jax.lax.stop_gradient(entropy) - target_entropy)
+
+
+def default_target_entropy(space: Space) -> float:
+    """-A nats for continuous actions (arXiv:1812.05905, Table 1), 0.98 log K for discrete ones (arXiv:1910.07207)."""
+    return 0.98 * math.log(space.n) if isinstance(space, Discrete) else -float(math.prod(space.shape))
+
+
+def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorithm:
+    """SAC for an environment: see `Config` for its structure, `Hyper` for its numbers, `presets` for tuned pairs.
+
+    Raises:
+        ValueError: the action box is unbounded, and nothing can be squashed onto it.
+    """
+    space, discrete = env.action_space, isinstance(env.action_space, Discrete)
+    if isinstance(space, Box) and not space.bounded:
+        raise ValueError(f"{env.name}: its action box is unbounded; SAC squashes onto a bounded one; wrap the actions")
+    if math.isnan(hyper.target_entropy):
+        hyper = hyper._replace(target_entropy=default_target_entropy(space))
+    rows = config.num_envs * config.num_steps  # that an update adds to the buffer
+    warmup_blocks = config.warmup // rows
+    num_actions = space.n if isinstance(space, Discrete) else math.prod(space.shape)
+
+    network = partial(
+        networks.FeedForward,
+        obs_shape=env.obs_space.shape,
+        hidden=config.hidden,
+        activation=config.activation,
+        layer_norm=config.layer_norm,
+    )
+    actor_net: Any = config.actor or network(num_actions if discrete else 2 * num_actions)
+    critic_net: Any = config.critic or network(num_actions if discrete else 1)
+
+    def distribution(params, obs):
+        head = actor_net.apply(params, obs)
+        if isinstance(space, Discrete):
+            return Categorical(head)
+        mean, log_std = jnp.split(head, 2, axis=-1)
+        return TanhNormal(mean, jnp.clip(log_std, *LOG_STD), jnp.ravel(space.low), jnp.ravel(space.high))
+
+    def explore(params, obs, key):
+        """An action as the critics see it: in [-1, 1], or an integer."""
+        pi = distribution(params, obs)
+        return pi.sample(key) if discrete else jnp.tanh(pi.sample_pre_tanh(key))
+
+    def policy(actor, obs, key, deterministic=False):
+        if not deterministic:
+            return space.from_policy(explore(actor, obs, key))
+        pi = distribution(actor, obs)
+        return space.from_policy(pi.mode() if discrete else jnp.tanh(pi.mean))
+
+    def critics(params, obs, *action):
+        """Q [E, B, K] of each critic: of the action given, or of all discrete ones."""
+        return jax.vmap(lambda one: critic_net.apply(one, obs, *action))(params)
+
+    def q_of(params, obs, action):
+        """Q(s, a) [E, B]."""
+        if not discrete:
+            return critics(params, obs, action)[..., 0]
+        return jnp.take_along_axis(critics(params, obs), action[None, ..., None], axis=-1)[..., 0]
+
+    def expectation(actor_params, critic_params, obs, key):
+        """What the policy would do at obs: weights [B, K], log-probabilities [B, K], and Q [E, B, K]."""
+        pi = distribution(actor_params, obs)
+        if discrete:
+            log_prob = jax.nn.log_softmax(pi.logits)
+            return jnp.exp(log_prob), log_prob, critics(critic_params, obs)
+        u = pi.sample_pre_tanh(key)
+        log_prob = pi.log_prob_pre_tanh(u)[..., None]
+        return jnp.ones_like(log_prob), log_prob, critics(critic_params, obs, jnp.tanh(u))
+
+    def optimisers(hyper):
+        rates = hyper.actor_learning_rate, hyper.critic_learning_rate, hyper.alpha_learning_rate
+        return Params(*(optax.adam(rate) for rate in rates))
+
+    def descend(optimiser, params, opt_state, grads):
+        updates, opt_state = optimiser.update(grads, opt_state)
+        return optax.apply_updates(params, updates), opt_state
+
+    def init(key, hyper, task):
+        key, actor_key, critic_key, env_key, act_key = jax.random.split(key, 5)
+        envs = rollout.init(env, env_key, task, config.num_envs)
+
+        def at_random(obs, key):
+            shape = (config.num_envs,) if discrete else (config.num_envs, num_actions)
+            random = jax.random.randint if discrete else jax.random.uniform
+            action = random(key, shape, minval=0 if discrete else -1, maxval=num_actions if discrete else 1)
+            return space.from_policy(action), action
+
+        num_steps = config.warmup // config.num_envs
+        envs, batch, action, _ = rollout.collect(env, at_random, envs, act_key, task, num_steps)
+        batch = rollout.flatten(batch._replace(action=action))
+        buffer = replay.init(jax.tree.map(lambda x: x[0], batch), config.capacity)
+
+        example = (batch.obs[:1],) if discrete else (batch.obs[:1], batch.action[:1])
+        critic_keys = jax.random.split(critic_key, config.num_critics)
+        params = Params(
+            actor=actor_net.init(actor_key, batch.obs[:1]),
+            critics=jax.vmap(lambda key: critic_net.init(key, *example))(critic_keys),
+            log_alpha=jnp.log(hyper.init_alpha),
+        )
+        return State(
+            params=params,
+            target=params.critics,
+            opt_state=Params(*(adam.init(x) for adam, x in zip(optimisers(hyper), params, strict=True))),
+            replay=replay.add(buffer, batch, jnp.int32(0)),
+            envs=envs,
+            key=key,
+            step=jnp.int32(0),
+        )
+
+    def step(state, hyper, task):
+        key, act_key, sample_key, learn_key = jax.random.split(state.key, 4)
+        adam = optimisers(hyper)
+
+        # 1. Act: T steps in each of N environments, into the buffer.
+        def act(obs, key):
+            action = explore(state.params.actor, obs, key)
+            return space.from_policy(action), action
+
+        envs, batch, action, episodes = rollout.collect(env, act, state.envs, act_key, task, config.num_steps)
+        blocks = warmup_blocks + state.step
+        buffer = replay.add(state.replay, rollout.flatten(batch._replace(action=action)), blocks)
+
+        # 2. Minibatches for all gradient steps.
+        size = replay.size(buffer, rows, blocks + 1)
+        batches = replay.sample(buffer, sample_key, size, config.num_updates * config.batch_size)
+        shape = config.num_updates // config.policy_delay, config.policy_delay, config.batch_size
+        batches = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), batches)
+
+        # 3. Critics: one gradient step on Eq. 5, then the targets a step towards them.
+        def critic_step(carry, now):
+            params, target_params, opt_state = carry
+            batch, key = now
+            subset_key, action_key = jax.random.split(key)
+            weight, log_prob, next_q = expectation(params.actor, target_params, batch.next_obs, action_key)
+            if config.num_target_critics < config.num_critics:
+                next_q = jax.random.permutation(subset_key, next_q)[: config.num_target_critics]
+            next_value = soft_value(weight, log_prob, next_q.min(axis=0), jnp.exp(params.log_alpha))
+            target = soft_target(batch.reward, batch.terminated, next_value, hyper.gamma)
+
+            def loss(critic_params):
+                q = q_of(critic_params, batch.obs, batch.action)
+                return critic_loss(q, target).mean(axis=-1).sum(), q.mean()
+
+            (error, q), grads = jax.value_and_grad(loss, has_aux=True)(params.critics)
+            critic_params, critic_state = descend(adam.critics, params.critics, opt_state.critics, grads)
+            carry = (
+                params._replace(critics=critic_params),
+                optim.polyak(target_params, critic_params, hyper.tau),
+                opt_state._replace(critics=critic_state),
+            )
+            return carry, {"loss/critic": error, "value/q": q}
+
+        # 4. Policy: one gradient step on Eq. 9; temperature: one on Eq. 18.
+        def update(carry, now):
+            batches, key = now
+            critic_key, policy_key = jax.random.split(key)
+            critic_keys = jax.random.split(critic_key, config.policy_delay)
+            (params, target_params, opt_state), metrics = jax.lax.scan(critic_step, carry, (batches, critic_keys))
+            obs, alpha = batches.obs[-1], jnp.exp(params.log_alpha)
+
+            def loss(actor_params, log_alpha):
+                weight, log_prob, q = expectation(actor_params, params.critics, obs, policy_key)
+                every = config.num_target_critics == config.num_critics
+                q = q.min(axis=0) if every else q.mean(axis=0)  # REDQ ascends the mean of all critics
+                error = -soft_value(weight, log_prob, q, alpha).mean()
+                entropy = -jnp.sum(weight * log_prob, axis=-1)
+                total = error + temperature_loss(log_alpha, entropy, hyper.target_entropy).mean()
+                return total, {"loss/policy": error, "policy/entropy": entropy.mean(), "policy/alpha": alpha}
+
+            grads, measured = jax.grad(loss, (0, 1), has_aux=True)(params.actor, params.log_alpha)
+            actor_params, actor_state = descend(adam.actor, params.actor, opt_state.actor, grads[0])
+            log_alpha, alpha_state = descend(adam.log_alpha, params.log_alpha, opt_state.log_alpha, grads[1])
+            params = Params(actor_params, params.critics, log_alpha)
+            opt_state = Params(actor_state, opt_state.critics, alpha_state)
+            return (params, target_params, opt_state), jax.tree.map(jnp.mean, metrics) | measured
+
+        start = state.params, state.target, state.opt_state
+        keys = jax.random.split(learn_key, shape[0])
+        (params, target_params, opt_state), metrics = jax.lax.scan(update, start, (batches, keys))
+        metrics = jax.tree.map(jnp.mean, metrics) | episodes
+        return State(params, target_params, opt_state, buffer, envs, key, state.step + 1), metrics
+
+    def value(state, hyper, obs, action):
+        """Mean of the critics' Q(s, a), and -alpha log pi(a|s)."""
+        action = space.to_policy(action)
+        pi = distribution(state.params.actor, obs)
+        log_prob = pi.log_prob(action) if discrete else pi.log_prob_pre_tanh(pre_tanh(action))
+        bonus = -jnp.exp(state.params.log_alpha) * log_prob
+        return q_of(state.params.critics, obs, action).mean(axis=0), bonus
+
+    return Algorithm(
+        "sac",
+        config,
+        env,
+        hyper,
+        env.params,
+        init,
+        step,
+        actor=lambda state: state.params.actor,
+        policy=policy,
+        steps_per_update=rows,
+        warmup_steps=config.warmup,
+        value=value,
+    )
+
+
+presets = Presets(
+    classic=Preset(Config(), Hyper(actor_learning_rate=1e-3, critic_learning_rate=1e-3, alpha_learning_rate=1e-3)),
+    brax=Preset(Config(num_envs=8, num_updates=8, capacity=200_000, warmup=8_000), Hyper()),
+)

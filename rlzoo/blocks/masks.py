@@ -1,0 +1,22 @@
+"""Random masks at a fraction of the cost of one random number for each entry, which on a CPU exceeds the network's."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def bernoulli_zeros(key: jax.Array, rate: float, n: int) -> Float[Array, "n"]:
+    """n independent entries, 0 with probability ``rate`` and otherwise 1.
+
+    The gaps between zeros are geometric: gap = 1 + floor(log u / log(1 - rate)), u uniform. So only about n rate
+    random numbers are drawn, not n. Their number is fixed at seven standard deviations above the mean: once in 10^12
+    masks the last entries would all be 1.
+    """
+    if not 0.0 < rate < 1.0:
+        raise ValueError(f"rate={rate}; it must be between 0 and 1, both excluded")
+    num_gaps = min(n, math.ceil(n * rate + 7.0 * math.sqrt(n * rate * (1.0 - rate)) + 7.0))
+    uniform = jax.random.uniform(key, (num_gaps,), minval=jnp.finfo(jnp.float32).tiny)
+    gaps = 1 + jnp.floor(jnp.log(uniform) / math.log1p(-rate)).astype(jnp.int32)
+    return jnp.ones(n).at[jnp.cumsum(jnp.minimum(gaps, n + 1)) - 1].set(0.0, mode="drop", indices_are_sorted=True)

@@ -1,0 +1,56 @@
+"""A replay buffer: a pytree of arrays [capacity, ...], oldest rows overwritten first.
+
+It holds no position and no count. Both follow from the clock: every update writes one block of the same number of
+rows, so that the blocks written so far say where the next one goes and which rows are there. They are the same in
+all lanes of a sweep, and cannot disagree with the data. No operation's cost depends on the capacity.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PyTree
+
+
+def init(row: PyTree, capacity: int) -> PyTree:
+    """An empty buffer of ``capacity`` rows like ``row``: arrays or `jax.ShapeDtypeStruct`."""
+    return jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), row)
+
+
+def add(buffer: PyTree, rows: PyTree, blocks: Int[Array, ""]) -> PyTree:
+    """Write a block of n rows after ``blocks`` earlier ones of the same size; n divides the capacity.
+
+    The block goes to rows n (blocks mod capacity / n) and those behind it. It is written always: a write inside a
+    `cond` copies the whole buffer.
+    """
+    n = jax.tree.leaves(rows)[0].shape[0]
+    start = n * (blocks % (capacity(buffer) // n))
+    return jax.tree.map(lambda x, new: jax.lax.dynamic_update_slice_in_dim(x, new, start, 0), buffer, rows)
+
+
+def size(buffer: PyTree, n: int, blocks: Int[Array, ""]) -> Int[Array, ""]:
+    """How many rows are there after ``blocks`` blocks of n."""
+    return n * jnp.minimum(blocks, capacity(buffer) // n)
+
+
+def sample(buffer: PyTree, key: jax.Array, size: Int[Array, ""], batch_size: int) -> PyTree:
+    """``batch_size`` of the first ``size`` rows, each uniform and independent of the others."""
+    rows = jax.random.randint(key, (batch_size,), 0, size)
+    return jax.tree.map(lambda x: x.at[rows].get(mode="promise_in_bounds"), buffer)
+
+
+def sample_distinct(buffer: PyTree, key: jax.Array, size: Int[Array, ""], batch_size: int) -> PyTree:
+    """As `sample`, but without replacement inside the batch.
+
+    Drawing one by one and passing over what was drawn before is uniform without replacement. Of twice as many draws
+    as needed, the first ``batch_size`` distinct ones are taken; only if there are not as many, which from
+    ``size`` >= 2 ``batch_size`` on practically never happens, the rest repeats.
+    """
+    draws = jax.random.randint(key, (2 * batch_size,), 0, size)
+    index = jnp.arange(2 * batch_size)
+    by_row, drawn = jax.lax.sort((draws, index), num_keys=1)  # stable: of equal rows the first draw comes first
+    again = jnp.concatenate([jnp.zeros(1, bool), by_row[1:] == by_row[:-1]])
+    _, rows = jax.lax.sort((drawn + 2 * batch_size * again, by_row), num_keys=1)
+    return jax.tree.map(lambda x: x.at[rows[:batch_size]].get(mode="promise_in_bounds"), buffer)
+
+
+def capacity(buffer: PyTree) -> int:
+    return jax.tree.leaves(buffer)[0].shape[0]
