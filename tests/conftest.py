@@ -4,6 +4,9 @@ import gc
 import os
 from pathlib import Path
 
+# Compiling takes most of the suite's time, and half of that is LLVM's optimisation of programs that run for a second.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 import jax
 import pytest
 from jaxtyping import install_import_hook

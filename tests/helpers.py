@@ -82,3 +82,35 @@ def finite_differences(loss, params, width=1e-5):
             grad[index] = (ends[0] - ends[1]) / (2 * width)
         grads.append(grad)
     return grads
+
+
+# --- an off-policy update in NumPy ------------------------------------------------------------------------------------
+
+
+def numpy_feed_forward(params, x, keep=None, dropout=0.0):
+    """Linear, dropout, LayerNorm if there are weights of one, ReLU; then a linear head. One hidden layer."""
+    x = x @ params["Linear_0"]["kernel"] + params["Linear_0"]["bias"]
+    if keep is not None:
+        x = x * keep / (1.0 - dropout)
+    if "LayerNorm_0" in params:
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+        x = x * params["LayerNorm_0"]["scale"] + params["LayerNorm_0"]["bias"]
+    return np.maximum(x, 0.0) @ params["head"]["kernel"] + params["head"]["bias"]
+
+
+def numpy_squashed(mean, std, noise):
+    """A sample of tanh(N(mean, std^2)) and its log-density, by the textbook's change of variables."""
+    u = mean + std * noise
+    log_normal = -0.5 * noise**2 - np.log(std) - 0.5 * np.log(2 * np.pi)
+    return np.tanh(u), (log_normal - np.log(1.0 - np.tanh(u) ** 2)).sum(-1)
+
+
+def numpy_adam(params, grads, state, rate):
+    """One step of Adam on a pytree, from optax's state before it."""
+    count = int(state[0].count) + 1
+    updated = []
+    leaves = (jax.tree.leaves(float64(tree)) for tree in (params, state[0].mu, state[0].nu))
+    for x, m, n, g in zip(*leaves, grads, strict=True):
+        m, n = 0.9 * m + 0.1 * g, 0.999 * n + 0.001 * g**2
+        updated.append(x - rate * m / (1 - 0.9**count) / (np.sqrt(n / (1 - 0.999**count)) + 1e-8))
+    return jax.tree.unflatten(jax.tree.structure(params), updated)

@@ -16,7 +16,7 @@ import pytest
 from helpers import assert_same_bits, copy
 
 import rlzoo
-from rlzoo import ppo
+from rlzoo import ppo, sac
 from rlzoo.drivers import checkpoint
 from rlzoo.drivers.train import compiled_chunk
 from rlzoo.report import sinks
@@ -451,3 +451,51 @@ def test_manifest_says_what_was_saved(tiny, tmp_path):
     assert json.loads(json.dumps(about)) == about
     assert about["algorithm"] == "ppo" and about["env"] == "gymnax/CartPole-v1" and about["config"]["hidden"] == [16]
     assert about["leaves"][".key"].startswith("key<fry>") and {"jax", "rlzoo"} <= set(about["versions"])
+
+
+# --- value error ------------------------------------------------------------------------------------------------------
+
+
+def test_value_error_by_hand(tiny):
+    """Two steps with rewards 0 and 1: V = 2.5 and 4, G = 0.5 + gamma 4 and 4; the error is the mean of V - G."""
+    env = rlzoo.envs.make("probe/delayed-reward")
+    algo = ppo.make(env, tiny.config)._replace(
+        value=lambda state, hyper, obs, action: (2.0 + obs[:, 0], 0.5 + 0.5 * obs[:, 0])
+    )
+    state = rlzoo.init(algo, jax.random.key(0))
+    found = rlzoo.value_error(algo, env, state, jax.random.key(1), 3)
+    np.testing.assert_allclose(found, [(2.5 - 0.5 - 0.99 * 4.0) / 2] * 3, rtol=1e-5)
+
+    runs = rlzoo.sweep(algo, rlzoo.grid(algo.hyper, gamma=[0.5, 1.0]))
+    state = rlzoo.init(runs, jax.random.split(jax.random.key(0), 2))
+    found = rlzoo.value_error(runs, env, state, jax.random.key(1), 3)
+    assert found.shape == (2, 2, 3)
+    np.testing.assert_allclose(found[:, 0, 0], [(2.0 - 2.0) / 2, (2.0 - 4.0) / 2], atol=1e-6)
+
+
+def test_value_error_is_in_the_rewards_own_units():
+    """Rewards of +-100, scaled for learning: V is in the hundreds again, and of one step V = G."""
+    env = rlzoo.envs.make("probe/reward-by-obs")
+    env = env._replace(params={"scale": jnp.float32(100.0)})
+    config = ppo.Config(num_envs=16, num_steps=16, num_minibatches=4, hidden=(16,))
+    algo = ppo.make(env, config, ppo.Hyper(learning_rate=5e-3))
+    state, _ = rlzoo.train(algo, jax.random.key(0), 100)
+    value, _ = algo.value(state, algo.hyper, jnp.array([[-1.0], [1.0]]), jnp.zeros(2))
+    np.testing.assert_allclose(value, [-100.0, 100.0], rtol=0.1)
+    assert float(abs(rlzoo.value_error(algo, env, state, jax.random.key(1), 4)).max()) < 1e-3
+
+
+def test_value_error_is_finite_at_the_border_of_the_box():
+    """A policy that has saturated acts at exactly 1, where tanh has no inverse."""
+    env = rlzoo.envs.make("gymnax/Pendulum-v1")
+    algo = sac.make(env, sac.Config(batch_size=16, capacity=64, warmup=32, hidden=(8,)))
+    state = rlzoo.init(algo, jax.random.key(0))
+    head = state.params.actor["params"]["head"]
+    head["bias"] = head["bias"].at[0].set(50.0)
+    assert float(algo.policy(state.params.actor, jnp.zeros((1, 3)), jax.random.key(0), True)[0, 0]) == 2.0
+    assert np.isfinite(rlzoo.value_error(algo, env, state, jax.random.key(1), 2)).all()
+
+
+def test_no_critic_no_value_error(tiny):
+    with pytest.raises(ValueError, match="ppo has no critic"):
+        rlzoo.value_error(tiny._replace(value=None), tiny.env, None, jax.random.key(0), 1)

@@ -134,6 +134,96 @@ def test_brax(name, backend):
     time_limit_is_a_truncation(name, env, long, conforms(env))
 
 
+def test_risky_point_mass():
+    env, long = cut("rlzoo/RiskyPointMass-v0")
+    trajectory = conforms(env)
+    time_limit_is_a_truncation("rlzoo/RiskyPointMass-v0", env, long, trajectory)
+    vmaps_over_parameters(env, trajectory)
+
+
+def test_risky_point_mass_against_its_definition():
+    """Reward and end of the state *before* the move; the slip within 0.1 x 0.02; the penalty as often as it says."""
+    env = rlzoo.envs.make("rlzoo/RiskyPointMass-v0")
+    x = jnp.array([[0.5, 0.5], [0.6, 0.4], [0.5, 0.79], [0.9, 0.9], [0.03, 0.03], [1.0, 1.0]])
+    action = jnp.array([0.5, -3.0])  # clipped to -1
+    _, episode = env.reset(KEYS[0], env.params)
+    step = jax.vmap(lambda key, x: env.step(key, episode._replace(inner=x), action, env.params)[1], (0, None))
+    now = jax.jit(jax.vmap(step, (None, 0)))(jax.random.split(KEYS[1], 20_000), x)
+
+    distance = np.linalg.norm(np.asarray(x) - 0.5, axis=-1)
+    chance = np.where(distance <= 0.3, 0.1 * np.exp(-4 * distance**2 / 0.09), 0.0)
+    base = -np.linalg.norm(np.asarray(x), axis=-1)[:, None] - 0.1
+    struck = np.asarray(now.reward) < base - 5.0
+    np.testing.assert_allclose(now.reward, base - 10.0 * struck, rtol=1e-5)
+    assert (np.abs(struck.mean(1) - chance) <= 5 * np.sqrt(chance * (1 - chance) / 20_000)).all()
+    np.testing.assert_array_equal(np.asarray(now.terminated)[:, 0], [False, False, False, False, True, False])
+    moved = np.asarray(now.next_obs) - np.asarray(x)[:, None]
+    inner = moved[:4] - 0.1 * np.array([0.5, -1.0])
+    assert 0.0019 < np.abs(inner).max() <= 0.002 + 1e-6
+    assert (np.asarray(now.next_obs) >= 0).all() and (np.asarray(now.next_obs) <= 1).all()
+
+
+@pytest.mark.parametrize("clear", [0.0, 1.0])
+def test_risky_point_mass_starts(clear):
+    from rlzoo.envs.risky_point_mass import in_danger
+
+    env = rlzoo.envs.make("rlzoo/RiskyPointMass-v0")
+    params = env.params._replace(clear_start=jnp.float32(clear))
+    starts, _ = jax.vmap(env.reset, (0, None))(jax.random.split(KEYS[0], 2_000), params)
+    assert (starts >= 0.3).all() and (starts <= 1.0).all()
+    assert bool(in_danger(starts).any()) == (clear == 0.0)
+
+
+@pytest.mark.parametrize("name", ["gymnax/CartPole-v1", "gymnax/Pendulum-v1"])
+def test_noise(name):
+    """Zeros change nothing but the keys' use; each strength does what it says; all are swept like other parameters."""
+    plain = rlzoo.envs.make(name)
+    env = rlzoo.envs.stochastic(plain)
+    vmaps_over_parameters(env, conforms(env))
+
+    def once(params, action, key=KEYS[1]):
+        _, state = env.reset(KEYS[0], params)
+        state, now = env.step(key, state, action, params)
+        return state, now
+
+    low, high = (
+        jnp.full(plain.action_space.shape, end, jax.eval_shape(plain.action_space.sample, KEYS[0]).dtype)
+        for end in ((0, 1) if "CartPole" in name else (-1.5, 1.5))
+    )
+    many = jax.random.split(KEYS[2], 4_000)
+    loud = env.params._replace(reward_noise=jnp.float32(2.0))
+    rewards = jax.vmap(lambda key: once(loud, low, key)[1].reward)(many)
+    assert float(rewards.std()) == pytest.approx(2.0, rel=0.1)
+    assert float(rewards.mean()) == pytest.approx(float(once(env.params, low)[1].reward), abs=0.15)
+
+    # Sticky: the second action is the first with the given probability; never at the start of an episode.
+    def second(key, params):
+        state, first = once(params, high)
+        return first.obs, env.step(key, state, low, params)[1].next_obs
+
+    sticky = env.params._replace(sticky=jnp.float32(0.3))
+    first, after = jax.vmap(second, (0, None))(many, sticky)
+    np.testing.assert_array_equal(first[0], once(env.params, high)[1].obs)
+    state, _ = once(env.params, high)
+    stuck = np.isclose(after, env.step(KEYS[3], state, high, env.params)[1].next_obs, atol=1e-5).all(-1)
+    assert stuck.mean() == pytest.approx(0.3, abs=0.04)
+
+    # Action noise: a random action, or a normal one inside the box.
+    shaky = env.params._replace(action_noise=jnp.float32(0.5))
+    reached = np.asarray(jax.vmap(lambda key: once(shaky, low, key)[1].next_obs)(many))
+    still = np.isclose(reached, once(env.params, low)[1].next_obs, atol=1e-5).all(-1).mean()
+    # CartPole: half of the actions are random, half of those as given. Pendulum: only what is clipped is alike.
+    assert still == pytest.approx(0.75, abs=0.04) if "CartPole" in name else still < 0.05
+
+
+def test_noise_is_refused_where_it_means_nothing():
+    env = rlzoo.envs.make("gymnax/CartPole-v1")
+    with pytest.raises(ValueError, match="action_noise=1.5; it must be between 0 and 1"):
+        rlzoo.envs.stochastic(env, action_noise=1.5)
+    with pytest.raises(ValueError, match="reward_noise=-1.0; it must be 0 or more"):
+        rlzoo.envs.stochastic(env, reward_noise=-1.0)
+
+
 def test_brax_sweeps_physics():
     """Gravity is a parameter: two values in one program, two trajectories."""
     env = rlzoo.envs.make("brax/inverted_pendulum", backend="spring")

@@ -46,6 +46,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     batch_size: int = 256  # B
     capacity: int = 100_000  # transitions in the replay buffer
     warmup: int = 1_000  # transitions of random actions before learning; they count as environment steps
+    warmup_hold: int = 1  # steps for which an action of the warm-up is held, where single ones lead nowhere
     num_critics: int = 2  # E
     num_target_critics: int = 2  # random ones of them whose least value is the target; fewer than E: REDQ
     hidden: tuple[int, ...] = (256, 256)  # widths of the policy's and of each critic's layers
@@ -56,11 +57,12 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
 
     def __post_init__(self) -> None:
         self.at_least(1, "num_envs", "num_steps", "num_updates", "policy_delay", "batch_size", "capacity", "warmup")
-        self.at_least(1, "num_critics", "num_target_critics")
+        self.at_least(1, "num_critics", "num_target_critics", "warmup_hold")
         self.widths("hidden")
         self.choice("activation", networks.ACTIVATIONS)
         self.divides("policy_delay", "num_updates", self.num_updates)
         self.replay(self.num_envs * self.num_steps)
+        self.divides("warmup_hold", "warmup / num_envs", self.warmup // self.num_envs)
         if self.num_target_critics > self.num_critics:
             raise ValueError(
                 f"num_target_critics={self.num_target_critics} of num_critics={self.num_critics}; "
@@ -203,15 +205,20 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         key, actor_key, critic_key, env_key, act_key = jax.random.split(key, 5)
         envs = rollout.init(env, env_key, task, config.num_envs)
 
-        def at_random(obs, key):
-            shape = (config.num_envs,) if discrete else (config.num_envs, num_actions)
-            random = jax.random.randint if discrete else jax.random.uniform
-            action = random(key, shape, minval=0 if discrete else -1, maxval=num_actions if discrete else 1)
-            return space.from_policy(action), action
+        def at_random(envs, key):
+            """Uniform actions, held for a while."""
+            action_key, hold_key = jax.random.split(key)
+            if discrete:
+                action = jax.random.randint(action_key, (config.num_envs,), 0, num_actions)
+            else:
+                action = jax.random.uniform(action_key, (config.num_envs, num_actions), minval=-1.0)
+            act = lambda obs, key: (space.from_policy(action), action)  # noqa: E731
+            envs, batch, action, _ = rollout.collect(env, act, envs, hold_key, task, config.warmup_hold)
+            return envs, rollout.flatten(batch._replace(action=action))
 
-        num_steps = config.warmup // config.num_envs
-        envs, batch, action, _ = rollout.collect(env, at_random, envs, act_key, task, num_steps)
-        batch = rollout.flatten(batch._replace(action=action))
+        blocks = config.warmup // (config.num_envs * config.warmup_hold)
+        envs, batch = jax.lax.scan(at_random, envs, jax.random.split(act_key, blocks))
+        batch = rollout.flatten(batch)
         buffer = replay.init(jax.tree.map(lambda x: x[0], batch), config.capacity)
 
         example = (batch.obs[:1],) if discrete else (batch.obs[:1], batch.action[:1])
