@@ -9,19 +9,16 @@ Rejax needs gymnax 0.0.9, so it lives in a virtual environment of its own, .benc
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import time
-from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
+from peers import in_process
+from peers import rejax as rejax_python
 
 NUM_ENVS, NUM_STEPS, MINIBATCHES, EPOCHS, HIDDEN = 64, 64, 8, 4, (64, 64)
 BATCH = NUM_ENVS * NUM_STEPS
 LANES = 64
-PEER = Path(".bench/rejax")
 
 
 def measure_ours(lanes: int, updates: int, repeats: int) -> dict[str, float]:
@@ -87,27 +84,6 @@ print(json.dumps(dict(speed=float(np.median(speeds[1:])), compile=compile_second
 """
 
 
-def make_peer() -> Path:
-    """Rejax with the gymnax it was written for, beside the same JAX as ours."""
-    python = PEER / "bin" / "python"
-    if not (PEER / "ready").exists():
-        print(f"making {PEER} …", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", PEER], check=True)
-        packages = ["rejax==0.1.3", "gymnax==0.0.9", f"jax=={version('jax')}"]
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
-        (PEER / "ready").touch()
-    return python
-
-
-def in_process(command: list[str]) -> dict[str, float]:
-    """The last line that a measuring process prints; without a compilation cache, so that compiling is measured."""
-    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if result.returncode:
-        raise RuntimeError(f"{command[0]} failed:\n{result.stderr}")
-    return json.loads(result.stdout.strip().splitlines()[-1])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
@@ -133,7 +109,7 @@ def main() -> None:
     print(hardware())
     figures = []
     if not options.no_peer:
-        peer = make_peer()
+        peer = rejax_python()
         pairs = []
         for number in range(options.rounds):
             pairs.append((ours(1, options.updates), rejax()))

@@ -2,8 +2,7 @@
 
     python experiments/stac_pessimism.py [--steps 100000] [--seeds 4] [--record]
 
-Heat maps of where 500 episodes with sampled actions go, the share of their steps in the dangerous circle, and their
-returns. Half an hour on two cores.
+Heat maps of 500 episodes with sampled actions, their share of steps in the dangerous circle, and their returns.
 """
 
 import argparse

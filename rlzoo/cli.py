@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, get_type_hints
@@ -100,7 +100,7 @@ def _train(argv: list[str]) -> int:
     early.add_argument("--preset")
     early.add_argument("--env", default="")
     known, _ = early.parse_known_args(argv[1:])
-    preset = module.presets[known.preset or family(known.env)]
+    preset = module.presets[known.preset or preset_for(known.env, module.presets)]
 
     options: Any = tyro.cli(
         _options(module, preset),
@@ -172,11 +172,12 @@ def _refuse_other(about: dict[str, Any], directory: Path) -> None:
             )
 
 
-def family(env: str) -> str:
-    """The preset that is tuned for an environment's family."""
-    if env.startswith("brax/"):
-        return "brax"
-    return "minatar" if env.endswith("MinAtar") else "classic"
+def preset_for(env: str, presets: Iterable[str]) -> str:
+    """The preset that is tuned for an environment (RiskyPointMass-v0: risky_point_mass), its family, or neither."""
+    suite, _, name = env.partition("/")
+    own = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", re.sub(r"-v\d+$", "", name)).lower()
+    family = "brax" if suite == "brax" else "minatar" if name.endswith("MinAtar") else "classic"
+    return next((preset for preset in (own, family) if preset in presets), "classic")
 
 
 def build(about: dict[str, Any]) -> Any:

@@ -130,3 +130,21 @@ def test_labels_follow_the_order_of_the_grid():
     expected = [f"learning_rate={a:.6g}, gamma={b:.6g}" for a, b in zip(hyper.learning_rate, hyper.gamma, strict=True)]
     assert cli._labels(about) == expected
     assert np.size(hyper.learning_rate) == 4
+
+
+def test_the_preset_for_an_environment():
+    """Its own, its family's, or the classic one."""
+    from rlzoo import a3c, ppo, stac
+    from rlzoo.cli import preset_for
+
+    chosen = {
+        (stac, "rlzoo/RiskyPointMass-v0"): "risky_point_mass",
+        (stac, "brax/hopper"): "hopper",
+        (stac, "brax/reacher"): "brax",
+        (ppo, "brax/hopper"): "brax",
+        (ppo, "gymnax/Breakout-MinAtar"): "minatar",
+        (a3c, "gymnax/Breakout-MinAtar"): "classic",
+        (ppo, "gymnax/CartPole-v1"): "classic",
+    }
+    for (module, env), preset in chosen.items():
+        assert preset_for(env, module.presets) == preset

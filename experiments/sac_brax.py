@@ -1,0 +1,36 @@
+"""SAC on brax within 100k steps: inverted_double_pendulum and halfcheetah on the spring backend.
+
+    python experiments/sac_brax.py [--tasks inverted_double_pendulum halfcheetah] [--seeds 4] [--record]
+
+Prints deterministic returns and draws the curves. Half an hour a task on two cores.
+"""
+
+import argparse
+
+import jax
+import numpy as np
+
+import rlzoo
+from rlzoo import sac
+
+STEPS = 100_000
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--tasks", nargs="+", default=["inverted_double_pendulum", "halfcheetah"])
+parser.add_argument("--seeds", type=int, default=4)
+parser.add_argument("--record", action="store_true", help="write the figures into docs/results.md")
+options = parser.parse_args()
+
+keys = jax.random.split(jax.random.key(0), options.seeds)
+for task in options.tasks:
+    env = rlzoo.envs.make(f"brax/{task}", backend="spring")
+    runs = rlzoo.sweep(sac.make(env, *sac.presets["brax"]))
+    result = rlzoo.run(runs, keys, rlzoo.updates_for(runs, STEPS), report_every=2_300, eval_episodes=8)
+
+    curve = result.returns[:, 0].mean(-1)  # [K, S]
+    final = np.asarray(rlzoo.evaluate(runs, env, result.state, jax.random.key(1), 64).returns)[0].mean(-1)  # [S]
+    title = f"SAC on brax {task} (spring), {STEPS // 1_000}k steps"
+    rlzoo.report.curves(f"runs/sac_{task}.png", {"SAC": (result.env_steps, curve)}, title=title)
+    rlzoo.report.table(title, {"SAC": final})
+    if options.record:
+        rlzoo.report.record(title, rlzoo.report.returns_figures("deterministic return", final))
