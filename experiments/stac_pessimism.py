@@ -2,7 +2,7 @@
 
     python experiments/stac_pessimism.py [--steps 100000] [--seeds 4] [--record]
 
-Heat maps of 500 episodes with sampled actions, their share of steps in the dangerous circle, and their returns.
+Heat maps of 500 × 200 steps with sampled actions, their share of steps in the dangerous circle, and their returns.
 """
 
 import argparse
@@ -34,7 +34,8 @@ state = rlzoo.run(runs, keys, rlzoo.updates_for(runs, options.steps), eval_episo
 
 def visited(actor, key):
     """The points [T, 2] of 500 environments, all their episodes one after another."""
-    envs = rollout.init(env, key, env.params, 500)
+    reset_key, key = jax.random.split(key)
+    envs = rollout.init(env, reset_key, env.params, 500)
     act = lambda obs, key: (algo.policy(actor, obs, key), ())  # noqa: E731
     return rollout.collect(env, act, envs, key, env.params, env.horizon)[1].obs.reshape(-1, 2)
 

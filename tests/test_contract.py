@@ -96,6 +96,7 @@ SAC_ONLY_BAD = (
 STAC_BAD = (
     ({"critic": "gausian"}, "unknown critic 'gausian'; did you mean 'gaussian'"),
     ({"actor_dropout": 1.0}, "actor_dropout=1.0; it must be at least 0 and less than 1"),
+    ({"batch_size": 30}, "warmup=56 is too little for distinct rows in batches of batch_size=30; use 60 or more"),
     ({"temperature": "sdg"}, "unknown temperature 'sdg'; did you mean 'sgd'"),
 )
 REDQ = {"num_critics": 3, "policy_delay": 2}

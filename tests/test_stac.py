@@ -218,8 +218,10 @@ def test_evaluation_drops_nothing_and_averages_samples():
     env = rlzoo.envs.make("gymnax/Pendulum-v1")
     algo = stac.make(env, stac.Config(**SMALL, **HALF), HYPER)
     state, obs = rlzoo.init(algo, KEY), jnp.zeros((1, 3))
-    actions = [np.asarray(algo.policy(state.params.actor, obs, KEY, deterministic=True)) for _ in range(2)]
-    np.testing.assert_array_equal(*actions)
+    undropped = stac.make(env, stac.Config(**SMALL, actor_dropout=0.0, critic_dropout=0.0), HYPER)
+    for deterministic in (True, False):
+        actions = [one.policy(state.params.actor, obs, KEY, deterministic) for one in (algo, undropped)]
+        np.testing.assert_array_equal(*actions)
 
     def spread(samples):
         config = dataclasses.replace(algo.config, test_samples=samples)
@@ -266,7 +268,7 @@ def test_sigma_is_of_one_step_and_pessimism_is_bootstrapped():
         critic = jax.tree.map(lambda x: x[0], rlzoo.lane(state, setting, 0).params.critics)
         out = np.asarray(net.apply(critic, jnp.array([[0.0], [1.0]]), jnp.zeros((2, 1))))
         mean, std = out[:, 0], np.asarray(stac.positive_std(out[:, 1]))
-        assert std[1] == pytest.approx(1.0, abs=0.1) and std[0] <= 0.06
+        assert std[1] == pytest.approx(1.0, abs=0.1) and std[0] <= 0.05
         assert mean[1] == pytest.approx(0.0, abs=0.12)
         assert mean[0] == pytest.approx(mean[1] - beta * std[1], abs=0.06)
 
@@ -280,4 +282,9 @@ def test_action_spaces(name):
         ):
             stac.make(env)
     else:
-        assert stac.make(env, *stac.presets["risky_point_mass"]).hyper.target_entropy == -2.0
+        assert stac.make(env).hyper.target_entropy == -2.0
+        # Two action dimensions, and an update: log-densities are summed, masks and warm-up have the right shapes.
+        algo = stac.make(env, stac.Config(**SMALL, **HALF), HYPER)
+        state, metrics = rlzoo.train(algo, KEY, 2)
+        assert state.replay.action.shape == (60, 2) and (abs(state.replay.action) <= 1.0).all()
+        assert all(np.isfinite(x).all() for x in metrics.values())

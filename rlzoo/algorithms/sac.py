@@ -10,10 +10,11 @@ A sweep adds leading axes.
 One formulation serves both kinds of action: the soft value is sum_k weight_k (Q_k - alpha log pi_k), with weight 1 for
 the one sampled action, and weight pi_k for each of the discrete ones.
 
-Departures from the paper: critics are regressed on actions in [-1, 1], whatever the box, while log pi is the density
-in the box's own units, so that a target entropy means the same in every box. Minibatches are drawn with replacement,
-as is common practice. The first steps, which fill the buffer, act uniformly at random and belong to `init`.
-Episodes cut by a time limit bootstrap from their true last observation.
+Departures from the paper: critics are regressed on actions in [-1, 1], whatever the box, and log pi is the density in
+the box's own units. The target entropy is that of the action in [-1, 1], as in the paper's tasks, so that it means the
+same in every box. The buffer is smaller: 10^6 rows are dear where every lane of a sweep has its own. Minibatches are
+drawn with replacement, as is common practice. The first steps, which fill the buffer, act uniformly at random and
+belong to `init`. Episodes cut by a time limit bootstrap from their true last observation.
 """
 
 import math
@@ -25,6 +26,7 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float
 
@@ -48,7 +50,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     warmup: int = 1_000  # transitions of random actions before learning; they count as environment steps
     warmup_hold: int = 1  # steps for which an action of the warm-up is held, where single ones lead nowhere
     num_critics: int = 2  # E
-    num_target_critics: int = 2  # random ones of them whose least value is the target; fewer than E: REDQ
+    num_target_critics: int = 2  # random ones whose least value is the target; fewer than E: REDQ, policy on the mean
     hidden: tuple[int, ...] = (256, 256)  # widths of the policy's and of each critic's layers
     activation: str = "relu"  # tanh, relu, swish or gelu
     layer_norm: bool = False  # before each activation
@@ -76,7 +78,7 @@ class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
     alpha_learning_rate: float = 3e-4  # of Adam on log alpha; Table 1; 0: the temperature stays at init_alpha
     gamma: float = 0.99  # discount per environment step; Table 1
     tau: float = 0.005  # step of the target critics towards the critics; Table 1
-    target_entropy: float = NAN  # nats; nan: -A, or 0.98 log K if actions are discrete, as in the papers
+    target_entropy: float = NAN  # nats, of the action in [-1, 1]; nan: -A, or 0.98 log K if discrete, as in the papers
     init_alpha: float = 1.0  # temperature at the start, reward units per nat
 
 
@@ -143,6 +145,8 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         hyper = hyper._replace(target_entropy=default_target_entropy(space))
     rows = config.num_envs * config.num_steps  # that an update adds to the buffer
     warmup_blocks = config.warmup // rows
+    # The entropy of an action exceeds that of the same action in [-1, 1] by this much.
+    log_volume = float(np.log(0.5 * (space.high - space.low)).sum()) if isinstance(space, Box) else 0.0
     num_actions = space.n if isinstance(space, Discrete) else math.prod(space.shape)
 
     network = partial(
@@ -294,7 +298,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
                 every = config.num_target_critics == config.num_critics
                 q = q.min(axis=0) if every else q.mean(axis=0)  # REDQ ascends the mean of all critics
                 error = -soft_value(weight, log_prob, q, alpha).mean()
-                entropy = -jnp.sum(weight * log_prob, axis=-1)
+                entropy = -jnp.sum(weight * log_prob, axis=-1) - log_volume
                 total = error + temperature_loss(log_alpha, entropy, hyper.target_entropy).mean()
                 return total, {"loss/policy": error, "policy/entropy": entropy.mean(), "policy/alpha": alpha}
 

@@ -7,8 +7,9 @@ the place of the least of two critics. Dropout and LayerNorm regularise and meas
 Shapes: N = num_envs, T = num_steps, B = batch_size, A = action dimensions, W = hidden units of a network,
 E = critics, Q = numbers in a critic's target (1, or its quantiles). A sweep adds leading axes.
 
-The paper's two baselines share everything but the critic: ``critic="quantile"`` is DSAC, the least of two sets of 25
-quantiles; ``critic="twin-gaussian"`` is ESTAC, the least of two means, with no pessimism about sigma.
+Two of the paper's baselines share everything but the critic and the dropout, which they lack: the preset ``dsac`` has
+``critic="quantile"``, the least of two sets of 25 quantiles; ``estac`` has ``critic="twin-gaussian"``, the least of two
+means, with no pessimism about sigma. (Its third, SAC, is `rlzoo.sac`, in its own paper's form.)
 
 Where the author's code, which made the published numbers, and the paper disagree, the code is the default and the
 paper a switch of `Config`: ``temperature``, ``norm_last``, ``target_dropout``, ``test_samples``. (That the
@@ -49,12 +50,12 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     critic: str = "gaussian"  # gaussian: STAC; twin-gaussian: ESTAC; quantile: DSAC
     hidden: tuple[int, ...] = (256, 256)  # widths of the policy's and of each critic's layers
     activation: str = "relu"  # tanh, relu, swish or gelu
-    actor_dropout: float = 0.01  # probability, also while acting in training
+    actor_dropout: float = 0.01  # probability, also while acting in training; 0 for ESTAC and DSAC in the paper
     critic_dropout: float = 0.01  # probability; 0 for ESTAC and DSAC in the paper
     target_dropout: bool = True  # the target critic drops units too; the paper leaves it open
     norm_last: bool = False  # True: LayerNorm behind the activation, as the paper's text says
     temperature: str = "sgd"  # sgd: on the batch's mean, as in the code; adam: on its sum, as in the paper
-    test_samples: int = 10  # actions averaged in evaluation, as in the code; 0: the mode, as the paper says
+    test_samples: int = 10  # actions averaged in evaluation, as in the code; 0: tanh of the mean, as the paper says
 
     def __post_init__(self) -> None:
         self.at_least(1, "num_envs", "num_steps", "num_updates", "batch_size", "capacity", "warmup")
@@ -65,6 +66,11 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
         self.probability("actor_dropout", "critic_dropout")
         self.choice("temperature", ("sgd", "adam"))
         self.replay(self.num_envs * self.num_steps)
+        if self.warmup < 2 * self.batch_size:
+            raise ValueError(
+                f"warmup={self.warmup} is too little for distinct rows in batches of batch_size={self.batch_size}; "
+                f"use {2 * self.batch_size} or more"
+            )
 
 
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
@@ -174,7 +180,8 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
     if not isinstance(space, Box) or not space.bounded:
         kind = "an unbounded box" if isinstance(space, Box) else f"discrete, {space.n} actions"
         raise ValueError(
-            f"{env.name}: its action space is {kind}; STAC needs a bounded box" + "; use sac" * (space.shape == ())
+            f"{env.name}: its action space is {kind}; STAC needs a bounded box"
+            + "; use sac" * (not isinstance(space, Box))
         )
     if math.isnan(hyper.target_entropy):
         hyper = hyper._replace(target_entropy=default_target_entropy(space))
@@ -246,7 +253,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
 
         critic_keys = jax.random.split(critic_key, critic.copies)
         critics = jax.vmap(lambda key: critic_net.init(key, batch.obs[:1], batch.action[:1]))(critic_keys)
-        if config.critic != "quantile":  # sigma starts alike everywhere
+        if config.critic != "quantile":  # as in the code: sigma starts near softplus(0)
             bias = critics["params"]["head"]["bias"]
             critics["params"]["head"]["bias"] = bias.at[:, 1].set(0.0)
         params = Params(actor_net.init(actor_key, batch.obs[:1]), critics, jnp.log(hyper.init_alpha))
@@ -311,7 +318,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
                 error = -jnp.mean(score + alpha * entropy)
                 excess = temperature_loss(log_alpha, entropy, hyper.target_entropy)
                 if config.critic == "quantile":  # DSAC in the author's code: log alpha in the place of alpha
-                    excess = excess * jax.lax.stop_gradient(jnp.exp(-log_alpha))
+                    excess = log_alpha * jax.lax.stop_gradient(entropy - hyper.target_entropy)
                 excess = excess.mean() if config.temperature == "sgd" else excess.sum()
                 return error + excess, {"loss/policy": error, "policy/entropy": entropy.mean(), "policy/alpha": alpha}
 
@@ -363,6 +370,8 @@ _QUICK = Hyper(actor_learning_rate=1e-3, critic_learning_rate=1e-3, alpha_learni
 presets = Presets(
     classic=Preset(Config(capacity=100_000, warmup=1_000), _QUICK),
     brax=Preset(Config(num_envs=8, num_updates=8, capacity=200_000, warmup=8_000), Hyper()),
+    estac=Preset(Config(critic="twin-gaussian", actor_dropout=0.0, critic_dropout=0.0), Hyper()),
+    dsac=Preset(Config(critic="quantile", actor_dropout=0.0, critic_dropout=0.0), Hyper()),
     risky_point_mass=Preset(
         Config(capacity=100_000, actor_dropout=0.0, critic_dropout=0.0), Hyper(init_alpha=0.01, target_entropy=-2.0)
     ),

@@ -16,10 +16,10 @@ def init(row: PyTree, capacity: int) -> PyTree:
 
 
 def add(buffer: PyTree, rows: PyTree, blocks: Int[Array, ""]) -> PyTree:
-    """Write a block of n rows after ``blocks`` earlier ones of the same size; n divides the capacity.
+    """Write a block of n rows after ``blocks`` earlier ones of the same size.
 
-    The block goes to rows n (blocks mod capacity / n) and those behind it. It is written always: a write inside a
-    `cond` copies the whole buffer.
+    n divides the capacity, or the block is the first. It goes to rows n (blocks mod capacity / n) and those behind
+    it, and is written always: a write inside a `cond` copies the whole buffer.
     """
     n = jax.tree.leaves(rows)[0].shape[0]
     start = n * (blocks % (capacity(buffer) // n))
@@ -41,14 +41,15 @@ def sample_distinct(buffer: PyTree, key: jax.Array, size: Int[Array, ""], batch_
     """As `sample`, but without replacement inside the batch.
 
     Drawing one by one and passing over what was drawn before is uniform without replacement. Of twice as many draws
-    as needed, the first ``batch_size`` distinct ones are taken; only if there are not as many, which from
-    ``size`` >= 2 ``batch_size`` on practically never happens, the rest repeats.
+    as needed and some more, the first ``batch_size`` distinct ones are taken; only if there are not as many, which
+    from ``size`` >= 2 ``batch_size`` on practically never happens, the rest repeats.
     """
-    draws = jax.random.randint(key, (2 * batch_size,), 0, size)
-    index = jnp.arange(2 * batch_size)
+    num_draws = 2 * batch_size + 32
+    draws = jax.random.randint(key, (num_draws,), 0, size)
+    index = jnp.arange(num_draws)
     by_row, drawn = jax.lax.sort((draws, index), num_keys=1)  # stable: of equal rows the first draw comes first
     again = jnp.concatenate([jnp.zeros(1, bool), by_row[1:] == by_row[:-1]])
-    _, rows = jax.lax.sort((drawn + 2 * batch_size * again, by_row), num_keys=1)
+    _, rows = jax.lax.sort((drawn + num_draws * again, by_row), num_keys=1)
     return jax.tree.map(lambda x: x.at[rows[:batch_size]].get(mode="promise_in_bounds"), buffer)
 
 
