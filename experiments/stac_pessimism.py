@@ -50,9 +50,8 @@ for axes, beta, where in zip(figure.subplots(1, len(BETAS)), BETAS, np.asarray(p
     axes.set(title=f"beta = {beta:g}", aspect="equal")
 Path("runs").mkdir(exist_ok=True)
 figure.savefig("runs/stac_pessimism.png")
-rows = {
-    f"{what}, beta {b:g}": x[i] for what, x in (("return", returns), ("danger", share)) for i, b in enumerate(BETAS)
-}
+both = (("return", returns), ("danger", share))
+rows = {f"{what}, beta {beta:g}": x[i] for what, x in both for i, beta in enumerate(BETAS)}
 rlzoo.report.table("STAC on RiskyPointMass-v0", rows)
 if options.record:
     figures = [rlzoo.report.returns_figures(name, scores)[0] for name, scores in rows.items()]

@@ -165,6 +165,14 @@ def test_anneal_is_linear_and_ends_at_zero():
     np.testing.assert_allclose(rates(0.4, steps, jnp.inf), np.full(5, 0.4), rtol=1e-6)
 
 
+def test_descend_is_a_step_against_the_gradients():
+    adam = optax.adam(0.1)  # whose first step is the rate against the gradient's sign
+    params = jnp.array([1.0, -2.0])
+    params, opt_state = optim.descend(adam, params, adam.init(params), jnp.array([3.0, -0.5]))
+    np.testing.assert_allclose(params, [0.9, -1.9], rtol=1e-6)
+    assert int(optax.tree.get(opt_state, "count")) == 1
+
+
 def test_polyak_steps_towards_the_new_parameters():
     assert float(optim.polyak(jnp.float32(1.0), jnp.float32(3.0), 0.25)) == pytest.approx(1.5)
 

@@ -132,7 +132,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
             reward, batch.terminated, batch.truncated, value, next_value, hyper.gamma, hyper.gae_lambda
         )
         obs, target = normalise(state.obs_moments, batch.obs), advantage + value  # the lambda-return
-        obs, action, target = (x.reshape(batch_size, *x.shape[2:]) for x in (obs, action, target))
+        obs, action, target = rollout.flatten((obs, action, target))
 
         # 3. One gradient step on the three-term loss.
         def loss(params):
@@ -145,8 +145,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
             return total, metrics | {"value/explained_variance": returns.explained_variance(value, target)}
 
         grads, metrics = jax.grad(loss, has_aux=True)(state.params)
-        updates, opt_state = optimiser(hyper, state.step).update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params, opt_state = optim.descend(optimiser(hyper, state.step), state.params, state.opt_state, grads)
 
         # 4. Renew the moments: the next rollout acts and learns with these.
         obs_moments = moments.update(state.obs_moments, batch.obs) if config.normalise_obs else state.obs_moments

@@ -179,8 +179,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         """Apply one worker's gradient to the parameters as they are by now."""
         params, opt_state, env_steps = shared
         env_steps += num_steps
-        updates, opt_state = optimiser(hyper, env_steps).update(grads, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state, env_steps
+        return *optim.descend(optimiser(hyper, env_steps), params, opt_state, grads), env_steps
 
     def side_by_side(shared, snapshots, envs, keys, hyper, task):
         """A round of round-robin: all rollouts and gradients at once, then the updates in turn."""

@@ -158,8 +158,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
             return arrived * each.mean(), {name: arrived * x.mean() for name, x in terms.items()}
 
         grads, metrics = jax.grad(loss, has_aux=True)(state.params)
-        updates, opt_state = optimiser(hyper, state.step).update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params, opt_state = optim.descend(optimiser(hyper, state.step), state.params, state.opt_state, grads)
         state = State(params, opt_state, past_params, queue, envs, key, state.step + 1)
         return state, metrics | episodes
 

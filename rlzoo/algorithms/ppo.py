@@ -187,7 +187,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         )
         obs = normalise(state.obs_moments, batch.obs)
         data = Minibatch(obs, action, log_prob, value, advantage, target=advantage + value)
-        data = jax.tree.map(lambda x: x.reshape(batch_size, *x.shape[2:]), data)
+        data = rollout.flatten(data)
 
         # 3. The loss of a minibatch: Eq. 9.
         def loss(params, batch):
@@ -217,8 +217,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
             params, opt_state, go = carry
             grads, metrics = jax.grad(loss, has_aux=True)(params, jax.tree.map(lambda x: x[rows], data))
             go &= metrics["policy/approx_kl"] <= hyper.target_kl
-            updates, new_opt_state = adam.update(grads, opt_state, params)
-            new = optax.apply_updates(params, updates), new_opt_state
+            new = optim.descend(adam, params, opt_state, grads)
             params, opt_state = jax.tree.map(lambda new, old: jnp.where(go, new, old), new, (params, opt_state))
             return (params, opt_state, go), metrics | {"policy/steps_taken": go.astype(jnp.float32)}
 

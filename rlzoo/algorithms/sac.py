@@ -201,10 +201,6 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         rates = hyper.actor_learning_rate, hyper.critic_learning_rate, hyper.alpha_learning_rate
         return Params(*(optax.adam(rate) for rate in rates))
 
-    def descend(optimiser, params, opt_state, grads):
-        updates, opt_state = optimiser.update(grads, opt_state)
-        return optax.apply_updates(params, updates), opt_state
-
     def init(key, hyper, task):
         key, actor_key, critic_key, env_key, act_key = jax.random.split(key, 5)
         envs = rollout.init(env, env_key, task, config.num_envs)
@@ -277,7 +273,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
                 return critic_loss(q, target).mean(axis=-1).sum(), q.mean()
 
             (error, q), grads = jax.value_and_grad(loss, has_aux=True)(params.critics)
-            critic_params, critic_state = descend(adam.critics, params.critics, opt_state.critics, grads)
+            critic_params, critic_state = optim.descend(adam.critics, params.critics, opt_state.critics, grads)
             carry = (
                 params._replace(critics=critic_params),
                 optim.polyak(target_params, critic_params, hyper.tau),
@@ -303,8 +299,8 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
                 return total, {"loss/policy": error, "policy/entropy": entropy.mean(), "policy/alpha": alpha}
 
             grads, measured = jax.grad(loss, (0, 1), has_aux=True)(params.actor, params.log_alpha)
-            actor_params, actor_state = descend(adam.actor, params.actor, opt_state.actor, grads[0])
-            log_alpha, alpha_state = descend(adam.log_alpha, params.log_alpha, opt_state.log_alpha, grads[1])
+            actor_params, actor_state = optim.descend(adam.actor, params.actor, opt_state.actor, grads[0])
+            log_alpha, alpha_state = optim.descend(adam.log_alpha, params.log_alpha, opt_state.log_alpha, grads[1])
             params = Params(actor_params, params.critics, log_alpha)
             opt_state = Params(actor_state, opt_state.critics, alpha_state)
             return (params, target_params, opt_state), jax.tree.map(jnp.mean, metrics) | measured

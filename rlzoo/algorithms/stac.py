@@ -234,10 +234,6 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
             temperature(hyper.alpha_learning_rate),
         )
 
-    def descend(optimiser, params, opt_state, grads):
-        updates, opt_state = optimiser.update(grads, opt_state)
-        return optax.apply_updates(params, updates), opt_state
-
     def init(key, hyper, task):
         key, actor_key, critic_key, env_key, act_key = jax.random.split(key, 5)
         envs = rollout.init(env, env_key, task, config.num_envs)
@@ -306,7 +302,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
                 return critic.loss(out, target).mean(axis=-1).sum(), out
 
             (error, out), grads = jax.value_and_grad(critic_loss, has_aux=True)(params.critics)
-            critics, critic_state = descend(optimiser.critics, params.critics, opt_state.critics, grads)
+            critics, critic_state = optim.descend(optimiser.critics, params.critics, opt_state.critics, grads)
             target_params = optim.polyak(target_params, critics, hyper.tau)
 
             # 4. The policy ascends mu - beta sigma + alpha H, and the temperature moves H to its target.
@@ -316,15 +312,16 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
                 entropy = -pi.log_prob_pre_tanh(u)
                 score = critic.objective(outputs(critics, batch.obs, jnp.tanh(u), critic_keeps[2]), hyper.beta)
                 error = -jnp.mean(score + alpha * entropy)
-                excess = temperature_loss(log_alpha, entropy, hyper.target_entropy)
                 if config.critic == "quantile":  # DSAC in the author's code: log alpha in the place of alpha
                     excess = log_alpha * jax.lax.stop_gradient(entropy - hyper.target_entropy)
+                else:
+                    excess = temperature_loss(log_alpha, entropy, hyper.target_entropy)
                 excess = excess.mean() if config.temperature == "sgd" else excess.sum()
                 return error + excess, {"loss/policy": error, "policy/entropy": entropy.mean(), "policy/alpha": alpha}
 
             grads, metrics = jax.grad(policy_loss, (0, 1), has_aux=True)(params.actor, params.log_alpha)
-            actor_params, actor_state = descend(optimiser.actor, params.actor, opt_state.actor, grads[0])
-            log_alpha, alpha_state = descend(optimiser.log_alpha, params.log_alpha, opt_state.log_alpha, grads[1])
+            actor_params, actor_state = optim.descend(optimiser.actor, params.actor, opt_state.actor, grads[0])
+            log_alpha, alpha_state = optim.descend(optimiser.log_alpha, params.log_alpha, opt_state.log_alpha, grads[1])
 
             metrics |= {"loss/critic": error, "value/q": critic.value(out).mean()}
             if config.critic != "quantile":

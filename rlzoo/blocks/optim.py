@@ -53,6 +53,14 @@ def anneal(
     return rate * jnp.maximum(0.0, 1.0 - steps_done / anneal_steps)
 
 
+def descend(
+    optimiser: optax.GradientTransformation, params: PyTree, opt_state: PyTree, grads: PyTree
+) -> tuple[PyTree, PyTree]:
+    """One step of the optimiser against the gradients: the new parameters, and its new state."""
+    updates, opt_state = optimiser.update(grads, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state
+
+
 def polyak(target: PyTree, online: PyTree, tau: Float[Array, ""] | float) -> PyTree:
     """target + tau (online - target): a step of ``tau`` *towards* the online parameters."""
     return jax.tree.map(lambda old, new: old + tau * (new - old), target, online)

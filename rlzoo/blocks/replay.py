@@ -33,8 +33,7 @@ def size(buffer: PyTree, n: int, blocks: Int[Array, ""]) -> Int[Array, ""]:
 
 def sample(buffer: PyTree, key: jax.Array, size: Int[Array, ""], batch_size: int) -> PyTree:
     """``batch_size`` of the first ``size`` rows, each uniform and independent of the others."""
-    rows = jax.random.randint(key, (batch_size,), 0, size)
-    return jax.tree.map(lambda x: x.at[rows].get(mode="promise_in_bounds"), buffer)
+    return _take(buffer, jax.random.randint(key, (batch_size,), 0, size))
 
 
 def sample_distinct(buffer: PyTree, key: jax.Array, size: Int[Array, ""], batch_size: int) -> PyTree:
@@ -50,7 +49,11 @@ def sample_distinct(buffer: PyTree, key: jax.Array, size: Int[Array, ""], batch_
     by_row, drawn = jax.lax.sort((draws, index), num_keys=1)  # stable: of equal rows the first draw comes first
     again = jnp.concatenate([jnp.zeros(1, bool), by_row[1:] == by_row[:-1]])
     _, rows = jax.lax.sort((drawn + num_draws * again, by_row), num_keys=1)
-    return jax.tree.map(lambda x: x.at[rows[:batch_size]].get(mode="promise_in_bounds"), buffer)
+    return _take(buffer, rows[:batch_size])
+
+
+def _take(buffer: PyTree, rows: Int[Array, "B"]) -> PyTree:
+    return jax.tree.map(lambda x: x.at[rows].get(mode="promise_in_bounds"), buffer)
 
 
 def capacity(buffer: PyTree) -> int:

@@ -73,6 +73,6 @@ def collect(
     return envs, transitions, memory, episode_metrics(ended)
 
 
-def flatten(batch: Transition) -> Transition:
-    """[T, N, ...] as [T N, ...]: rows for a replay buffer, or for a loss."""
+def flatten(batch: Any) -> Any:
+    """Every leaf [T, N, ...] as [T N, ...]: rows for a replay buffer, or for a loss."""
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)

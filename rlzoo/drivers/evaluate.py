@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlzoo.drivers.sweep import Axes, swept_axes
+from rlzoo.drivers.sweep import Axes, lanes_of, swept_axes
 from rlzoo.drivers.train import float32
 from rlzoo.types import Algorithm, Box, Env, Space
 
@@ -161,7 +161,7 @@ def _value_errors(actor, policy, value, reset, step, horizon, num_episodes, dete
         return jax.jit(one_lane)
 
     def swept(state, hyper, task, key):
-        lanes = type(state)(*[0] * len(state._fields))._replace(step=None)
+        lanes = lanes_of(state)
         over_seeds = jax.vmap(one_lane, (lanes, None, None, None))
         return jax.vmap(over_seeds, (lanes, hyper_axes.tree, axes.tree, None))(state, hyper, task, key)
 

@@ -133,6 +133,11 @@ def _none(x: Any) -> bool:
     return x is None
 
 
+def lanes_of(state: Any) -> Any:
+    """The axes of a State under vmap over lanes: the clock alone is not mapped."""
+    return type(state)(*[0] * len(state._fields))._replace(step=None)
+
+
 class Axes:
     """A pytree of axes (0 or None) as a hashable key: trees of the same structure and axes are equal."""
 
@@ -158,9 +163,6 @@ def _lanes(init: Callable, step: Callable, hyper: Axes, task: Axes, num_hypers: 
 
     The clock alone is not mapped, in or out: vmap itself proves that all lanes share it.
     """
-
-    def lanes_of(state):
-        return type(state)(*[0] * len(state._fields))._replace(step=None)
 
     def swept_init(keys, hyper_values, task_value):
         lanes = lanes_of(jax.eval_shape(init, keys[0], hyper.first(hyper_values), task.first(task_value)))
