@@ -143,4 +143,5 @@ class Algorithm(NamedTuple):
     value: Callable[..., tuple[jax.Array, jax.Array]] | None = None  # see `rlzoo.value_error`
     offline: bool = False  # True: `task` is a dataset
     num_hypers: int | None = None  # None: one agent. H: a sweep, whose State leaves lead with [H, S]
+    in_lanes: int | None = None  # of a sweep: so many lanes are trained at a time; None: see `rlzoo.sweep`
     base: Any = None  # of a sweep: the algorithm that it sweeps

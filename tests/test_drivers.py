@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +19,8 @@ from helpers import assert_same_bits, copy
 import rlzoo
 from rlzoo import ppo, sac
 from rlzoo.drivers import checkpoint
-from rlzoo.drivers.train import compiled_chunk
+from rlzoo.drivers.memory import size_in_bytes
+from rlzoo.drivers.train import compiled_chunk, default_in_lanes
 from rlzoo.report import sinks
 
 KEY = jax.random.key(5)
@@ -95,6 +97,30 @@ def test_any_mix_of_hyper_and_environment_parameters(tiny):
     assert returns.shape == (3, 2, 4)
 
 
+def test_lanes_in_groups_are_the_lanes_at_once(tiny):
+    task = tiny.task.replace(gravity=jnp.array([5.0, 9.8, 20.0]))
+    hyper = tiny.hyper._replace(gamma=jnp.array([0.9, 0.95, 0.99]))
+    at_once = rlzoo.sweep(tiny, hyper, task)
+    grouped = rlzoo.sweep(tiny, hyper, task, in_lanes=4)  # of six, then the other two
+    expected, result = rlzoo.train(at_once, KEYS, 2), rlzoo.train(grouped, KEYS, 2)
+    chex.assert_trees_all_equal_shapes_and_dtypes(result, expected)
+    chex.assert_trees_all_close(
+        *((state.params, metrics) for state, metrics in (result, expected)), rtol=1e-3, atol=1e-5
+    )
+    assert_same_bits(result[0].key, expected[0].key)
+    assert int(result[0].step) == 2
+
+    program = compiled_chunk(grouped, result[0], 1)  # reads the groups out of the State and writes them back into it
+    assert program.memory_analysis().alias_size_in_bytes >= size_in_bytes(result[0]) - 4  # but for the clock
+
+
+def test_a_cpu_trains_large_networks_one_after_another(tiny):
+    large = ppo.make(tiny.env, ppo.Config(num_envs=2, num_steps=4, num_minibatches=2, hidden=(256, 256)))
+    for algo, expected in ((tiny, 2), (large, 1)):
+        state = jax.eval_shape(rlzoo.sweep(algo).init, KEYS, algo.hyper, algo.task)
+        assert default_in_lanes(state, 2) == expected
+
+
 def test_a_sweep_without_swept_leaves_is_over_seeds(tiny):
     state, _ = rlzoo.train(rlzoo.sweep(tiny), KEYS, 1)
     assert state.key.shape == (1, 2)
@@ -111,6 +137,8 @@ def test_wrong_sweeps_are_named(tiny, runs):
     ):
         with pytest.raises(ValueError, match=message):
             rlzoo.sweep(tiny, hyper, task)
+    with pytest.raises(ValueError, match="in_lanes=0; it must be 1 or more"):
+        rlzoo.sweep(tiny, in_lanes=0)
     with pytest.raises(ValueError, match="is a sweep already"):
         rlzoo.sweep(runs)
 

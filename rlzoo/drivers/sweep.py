@@ -25,7 +25,7 @@ def grid(hyper: Any, **values: Sequence[float]) -> Any:
     )
 
 
-def sweep(algo: Algorithm, hyper: Any = None, task: Any = None) -> Algorithm:
+def sweep(algo: Algorithm, hyper: Any = None, task: Any = None, in_lanes: int | None = None) -> Algorithm:
     """An algorithm over H settings times S seeds, all in one compiled program.
 
     A leaf of ``hyper`` or ``task`` with one more axis than its default is swept along that axis; all swept leaves
@@ -34,11 +34,16 @@ def sweep(algo: Algorithm, hyper: Any = None, task: Any = None) -> Algorithm:
 
     Args:
         hyper: default ``algo.hyper``. task: environment parameters or a dataset; default ``algo.task``.
+        in_lanes: train so many lanes at a time, and one such group after another, which takes less memory for what a
+            step computes. Default: all at once, but on a CPU, whose caches many large networks overflow, one by one
+            if a lane's parameters take more than 256 KiB. The lanes' results agree to float tolerance.
     Raises:
         ValueError: swept leaves of unequal length, or a leaf of the wrong rank; named.
     """
     if algo.num_hypers is not None:
         raise ValueError("this algorithm is a sweep already; sweep its `base` instead")
+    if in_lanes is not None and in_lanes < 1:
+        raise ValueError(f"in_lanes={in_lanes}; it must be 1 or more")
     hyper = algo.hyper if hyper is None else hyper
     task = algo.task if task is None else task
     hyper_axes, task_axes = swept_axes(algo.hyper, hyper, "hyper"), swept_axes(algo.task, task, "task")
@@ -52,7 +57,9 @@ def sweep(algo: Algorithm, hyper: Any = None, task: Any = None) -> Algorithm:
         raise ValueError(f"nothing to sweep over: {', '.join(lengths)} is empty")
 
     init, step = _lanes(algo.init, algo.step, Axes(hyper_axes), Axes(task_axes), num_hypers)
-    return algo._replace(hyper=hyper, task=task, init=init, step=step, num_hypers=num_hypers, base=algo)
+    return algo._replace(
+        hyper=hyper, task=task, init=init, step=step, num_hypers=num_hypers, in_lanes=in_lanes, base=algo
+    )
 
 
 def sweep_grid(
@@ -146,9 +153,9 @@ class Axes:
         leaves, treedef = jax.tree.flatten(tree, is_leaf=_none)
         self.leaves, self.key = leaves, (tuple(leaves), treedef)
 
-    def first(self, values: Any) -> Any:
-        """``values`` with every mapped leaf replaced by its first entry."""
-        return jax.tree.map(lambda axis, x: x if axis is None else x[0], self.tree, values, is_leaf=_none)
+    def at(self, index: Any, values: Any) -> Any:
+        """``values`` with every mapped leaf replaced by its entry ``index``."""
+        return jax.tree.map(lambda axis, x: x if axis is None else x[index], self.tree, values, is_leaf=_none)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Axes) and self.key == other.key
@@ -165,7 +172,7 @@ def _lanes(init: Callable, step: Callable, hyper: Axes, task: Axes, num_hypers: 
     """
 
     def swept_init(keys, hyper_values, task_value):
-        lanes = lanes_of(jax.eval_shape(init, keys[0], hyper.first(hyper_values), task.first(task_value)))
+        lanes = lanes_of(jax.eval_shape(init, keys[0], hyper.at(0, hyper_values), task.at(0, task_value)))
         over_seeds = jax.vmap(init, (0, None, None), lanes)
         return jax.vmap(over_seeds, (None, hyper.tree, task.tree), lanes, axis_size=num_hypers)(
             keys, hyper_values, task_value

@@ -1,6 +1,7 @@
 """Train and resume: a scan over an algorithm's `step`, compiled whole."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from rlzoo.drivers import memory
+from rlzoo.drivers.sweep import Axes, lanes_of, swept_axes
 from rlzoo.types import Algorithm
+
+LARGE = 256 * 1024  # bytes of a lane's parameters, from which on a CPU trains the lanes of a sweep one by one
 
 
 def updates_for(algo: Algorithm, env_steps: int) -> int:
@@ -64,7 +68,7 @@ def resume(algo: Algorithm, state: Any, num_updates: int) -> tuple[Any, dict[str
     if num_updates < 0:
         raise ValueError(f"num_updates={num_updates}; it must be 0 or more")
     _check_hyper(algo)
-    return _scan(algo.step)(state, float32(algo.hyper), algo.task, num_updates)
+    return _program(algo, state)(state, float32(algo.hyper), algo.task, num_updates)
 
 
 @functools.lru_cache(maxsize=64)
@@ -83,9 +87,62 @@ def _scan(step: Callable[..., Any]) -> Any:
     return scan
 
 
+def _program(algo: Algorithm, state: Any) -> Any:
+    """The program that trains: all lanes of a sweep at once, or groups of them one after another."""
+    lanes = math.prod(state.key.shape)
+    at_a_time = lanes if algo.num_hypers is None else algo.in_lanes or default_in_lanes(state, lanes)
+    if at_a_time >= lanes:
+        return _scan(algo.step)
+    hyper_axes = Axes(swept_axes(algo.base.hyper, algo.hyper, "hyper"))
+    task_axes = Axes(swept_axes(algo.base.task, algo.task, "task"))
+    return _scan_in_groups(algo.base.step, hyper_axes, task_axes, at_a_time)
+
+
+def default_in_lanes(state: Any, lanes: int) -> int:
+    """On a CPU one, if many lanes' parameters would drive each other out of its caches at every step; else all."""
+    large = memory.size_in_bytes(state.params) > LARGE * lanes
+    return 1 if large and jax.default_backend() == "cpu" else lanes
+
+
+@functools.lru_cache(maxsize=64)
+def _scan_in_groups(step: Callable[..., Any], hyper_axes: Axes, task_axes: Axes, group: int) -> Any:
+    """As `_scan` of a sweep, but ``group`` lanes at a time. The State is changed in place, so it is there once."""
+
+    @functools.partial(jax.jit, static_argnames="num_updates", donate_argnames="state")
+    def scan(state, hyper, task, num_updates):
+        shape, clock = state.key.shape, state.step
+        num_lanes, num_seeds = math.prod(shape), shape[1]
+
+        def one_lane(state, setting):
+            numbers = hyper_axes.at(setting, hyper), task_axes.at(setting, task)
+            return jax.lax.scan(lambda state, _: step(state, *numbers), state, None, num_updates)
+
+        def train(at, size, whole):
+            """Lanes ``at`` to ``at + size`` of the whole: States [lanes, ...] and metrics [lanes, num_updates]."""
+            states = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, at, size), whole[0])
+            axes = lanes_of(state)
+            over_lanes = jax.vmap(one_lane, (axes, 0), (axes, 0))
+            states, metrics = over_lanes(states._replace(step=clock), (at + jnp.arange(size)) // num_seeds)
+            part = states._replace(step=None), metrics
+            return jax.tree.map(lambda x, new: jax.lax.dynamic_update_slice_in_dim(x, new, at, 0), whole, part)
+
+        states = jax.tree.map(lambda x: x.reshape(num_lanes, *x.shape[2:]), state._replace(step=None))
+        first = jax.tree.map(lambda x: x[0], states)._replace(step=clock)
+        shapes = jax.eval_shape(one_lane, first, 0)[1]
+        whole = states, jax.tree.map(lambda x: jnp.zeros((num_lanes, *x.shape), x.dtype), shapes)
+        groups, rest = divmod(num_lanes, group)
+        whole = jax.lax.fori_loop(0, groups, lambda i, whole: train(i * group, group, whole), whole)
+        if rest:
+            whole = train(groups * group, rest, whole)
+        states, metrics = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), whole)
+        return states._replace(step=clock + num_updates), jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), metrics)
+
+    return scan
+
+
 def compiled_chunk(algo: Algorithm, state: Any, num_updates: int) -> Any:
     """The executable that `resume` runs, compiled but not run: for its memory analysis and compile time."""
-    return _scan(algo.step).lower(state, float32(algo.hyper), algo.task, num_updates).compile()
+    return _program(algo, state).lower(state, float32(algo.hyper), algo.task, num_updates).compile()
 
 
 def float32(hyper: Any) -> Any:
