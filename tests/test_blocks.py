@@ -2,6 +2,7 @@
 
 import math
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from scipy import stats
 import rlzoo
 from rlzoo.blocks import moments, networks, optim, rollout
 from rlzoo.blocks.distributions import Categorical, Normal, TanhNormal
+from rlzoo.blocks.vmapping import vmap
 from rlzoo.types import Box
 
 KEY = jax.random.key(3)
@@ -175,6 +177,25 @@ def test_descend_is_a_step_against_the_gradients():
 
 def test_polyak_steps_towards_the_new_parameters():
     assert float(optim.polyak(jnp.float32(1.0), jnp.float32(3.0), 0.25)) == pytest.approx(1.5)
+
+
+# --- vmapping ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_vmap_is_jax_vmap(size):
+    def fun(pair, shared, optional):
+        total = pair["x"].sum() + pair["shared"] + shared
+        return {"total": total, "row": pair["x"] * total}, shared
+
+    args = {"x": jnp.arange(2.0 * size).reshape(size, 2), "shared": jnp.float32(5.0)}, jnp.float32(7.0), None
+    in_axes, out_axes = ({"x": 0, "shared": None}, None, None), (0, None)
+    expected = jax.vmap(fun, in_axes, out_axes)(*args)
+    chex.assert_trees_all_equal(vmap(fun, in_axes, out_axes)(*args), expected)
+    chex.assert_trees_all_equal(vmap(jnp.sum)(args[0]["x"]), jax.vmap(jnp.sum)(args[0]["x"]))
+    product = jax.make_jaxpr(vmap(lambda x: x @ x.T))(jnp.ones((size, 4, 4)))
+    batched = any(x.primitive.name == "dot_general" and x.outvars[0].aval.ndim == 3 for x in product.eqns)
+    assert batched == (size > 1)
 
 
 # --- networks --------------------------------------------------------------------------------------------------------

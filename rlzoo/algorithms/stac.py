@@ -34,6 +34,7 @@ from rlzoo.algorithms.config import Preset, Presets, Structure
 from rlzoo.algorithms.sac import default_target_entropy, soft_target, temperature_loss
 from rlzoo.blocks import masks, networks, optim, replay, rollout
 from rlzoo.blocks.distributions import TanhNormal, pre_tanh
+from rlzoo.blocks.vmapping import vmap
 from rlzoo.types import Algorithm, Box, Env, Transition
 
 NAN = float("nan")
@@ -215,7 +216,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
     def outputs(params, obs, action, keep=None):
         """The critics' outputs [E, B, outputs]."""
         one = lambda params, keep: critic_net.apply(params, obs, action, keep)  # noqa: E731
-        return jax.vmap(one, (0, None if keep is None else 0))(params, keep)
+        return vmap(one, (0, None if keep is None else 0))(params, keep)
 
     def policy(actor, obs, key, deterministic=False):
         pi = distribution(actor, obs)

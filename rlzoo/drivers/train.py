@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rlzoo.blocks.vmapping import vmap
 from rlzoo.drivers import memory
 from rlzoo.drivers.sweep import Axes, lanes_of, swept_axes
 from rlzoo.types import Algorithm
@@ -90,8 +91,10 @@ def _scan(step: Callable[..., Any]) -> Any:
 def _program(algo: Algorithm, state: Any) -> Any:
     """The program that trains: all lanes of a sweep at once, or groups of them one after another."""
     lanes = math.prod(state.key.shape)
-    at_a_time = lanes if algo.num_hypers is None else algo.in_lanes or default_in_lanes(state, lanes)
-    if at_a_time >= lanes:
+    if algo.num_hypers is None:
+        return _scan(algo.step)
+    at_a_time = algo.in_lanes or default_in_lanes(state, lanes)
+    if at_a_time >= lanes > 1:
         return _scan(algo.step)
     hyper_axes = Axes(swept_axes(algo.base.hyper, algo.hyper, "hyper"))
     task_axes = Axes(swept_axes(algo.base.task, algo.task, "task"))
@@ -121,7 +124,7 @@ def _scan_in_groups(step: Callable[..., Any], hyper_axes: Axes, task_axes: Axes,
             """Lanes ``at`` to ``at + size`` of the whole: States [lanes, ...] and metrics [lanes, num_updates]."""
             states = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, at, size), whole[0])
             axes = lanes_of(state)
-            over_lanes = jax.vmap(one_lane, (axes, 0), (axes, 0))
+            over_lanes = vmap(one_lane, (axes, 0), (axes, 0))
             states, metrics = over_lanes(states._replace(step=clock), (at + jnp.arange(size)) // num_seeds)
             part = states._replace(step=None), metrics
             return jax.tree.map(lambda x, new: jax.lax.dynamic_update_slice_in_dim(x, new, at, 0), whole, part)
