@@ -46,10 +46,11 @@ def sample_distinct(buffer: PyTree, key: jax.Array, size: Int[Array, ""], batch_
     num_draws = 2 * batch_size + 32
     draws = jax.random.randint(key, (num_draws,), 0, size)
     index = jnp.arange(num_draws)
-    by_row, drawn = jax.lax.sort((draws, index), num_keys=1)  # stable: of equal rows the first draw comes first
-    again = jnp.concatenate([jnp.zeros(1, bool), by_row[1:] == by_row[:-1]])
-    _, rows = jax.lax.sort((drawn + num_draws * again, by_row), num_keys=1)
-    return _take(buffer, rows[:batch_size])
+    # All pairs, as numbers of a few hundred; on a CPU less than half of what sorting takes.
+    again = jnp.any((draws[:, None] == draws) & (index[:, None] > index), axis=1)
+    place = jnp.cumsum(~again) - 1
+    rows = draws[:batch_size].at[jnp.where(again, num_draws, place)].set(draws, mode="drop")
+    return _take(buffer, rows)
 
 
 def _take(buffer: PyTree, rows: Int[Array, "B"]) -> PyTree:
