@@ -4,6 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rlzoo.envs.episodes import with_episodes
+from rlzoo.types import Box, Env
+
 
 def plain(x):
     """A leaf as numpy; a typed key as its words."""
@@ -87,15 +90,36 @@ def finite_differences(loss, params, width=1e-5):
 # --- an off-policy update in NumPy ------------------------------------------------------------------------------------
 
 
+def plane():
+    """Points pushed about by actions from [-1, 1] x [-3, 3]; an episode ends beyond a line."""
+
+    def reset(key, params):
+        point = jax.random.uniform(key, (2,), minval=-1.0)
+        return point, point
+
+    def step(key, point, action, params):
+        after = point + action * jnp.array([0.5, 0.2]) + 0.1 * jax.random.normal(key, (2,))
+        return after, after, -jnp.abs(after).sum() + params["bonus"], after[0] > 0.3
+
+    width = np.array([1.0, 3.0], np.float32)
+    reset, step = with_episodes(reset, step, 10)
+    obs_space = Box(np.full(2, -np.inf, np.float32), np.full(2, np.inf, np.float32))
+    return Env("own/plane", reset, step, {"bonus": jnp.float32(0.5)}, obs_space, Box(-width, width), 10)
+
+
 def numpy_feed_forward(params, x, keep=None, dropout=0.0):
-    """Linear, dropout, LayerNorm if there are weights of one, ReLU; then a linear head. One hidden layer."""
-    x = x @ params["Linear_0"]["kernel"] + params["Linear_0"]["bias"]
-    if keep is not None:
-        x = x * keep / (1.0 - dropout)
-    if "LayerNorm_0" in params:
-        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
-        x = x * params["LayerNorm_0"]["scale"] + params["LayerNorm_0"]["bias"]
-    return np.maximum(x, 0.0) @ params["head"]["kernel"] + params["head"]["bias"]
+    """Blocks of Linear, dropout, LayerNorm if there are weights of one, ReLU; then a linear head."""
+    used = 0
+    for i in range(sum(name.startswith("Linear") for name in params)):
+        x = x @ params[f"Linear_{i}"]["kernel"] + params[f"Linear_{i}"]["bias"]
+        if keep is not None:
+            x = x * keep[:, used : used + x.shape[-1]] / (1.0 - dropout)
+            used += x.shape[-1]
+        if f"LayerNorm_{i}" in params:
+            x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+            x = x * params[f"LayerNorm_{i}"]["scale"] + params[f"LayerNorm_{i}"]["bias"]
+        x = np.maximum(x, 0.0)
+    return x @ params["head"]["kernel"] + params["head"]["bias"]
 
 
 def numpy_squashed(mean, std, noise):

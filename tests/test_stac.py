@@ -5,12 +5,23 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
-from helpers import assert_close, copy, finite_differences, float64, numpy_adam, numpy_feed_forward, numpy_squashed
+from helpers import (
+    assert_close,
+    copy,
+    finite_differences,
+    float64,
+    numpy_adam,
+    numpy_feed_forward,
+    numpy_squashed,
+    plane,
+)
+from scipy import stats
 
 import rlzoo
-from rlzoo import stac
-from rlzoo.blocks import masks, networks, replay
+from rlzoo import sac, stac
+from rlzoo.blocks import masks, networks, optim, replay
 from rlzoo.envs.episodes import with_episodes
 from rlzoo.types import Box, Env
 
@@ -43,15 +54,15 @@ def huber_by_pairs(quantiles, target):
 @pytest.mark.parametrize(
     ("critic", "options"),
     [
-        ("gaussian", HALF),
+        ("gaussian", HALF | {"hidden": (4, 3)}),  # two dimensions of the action, two layers, episodes that end
         ("gaussian", {"actor_dropout": 0.0, "critic_dropout": 0.2, "target_dropout": False, "temperature": "adam"}),
         ("twin-gaussian", {"actor_dropout": 0.0, "critic_dropout": 0.0}),
         ("quantile", {"actor_dropout": 0.0, "critic_dropout": 0.0}),
     ],
 )
 def test_one_update_against_numpy(critic, options):
-    env = rlzoo.envs.make("gymnax/Pendulum-v1")
-    config = stac.Config(**SMALL, critic=critic, **options)
+    env = plane() if "hidden" in options else rlzoo.envs.make("gymnax/Pendulum-v1")
+    config = stac.Config(**SMALL | options, critic=critic)
     algo, copies = stac.make(env, config, HYPER), stac.CRITICS[critic].copies
     start = copy(rlzoo.train(algo, KEY, 2)[0])  # so that Adam's averages are not those of the start
     after, metrics = rlzoo.resume(algo, copy(start), 1)
@@ -60,12 +71,18 @@ def test_one_update_against_numpy(critic, options):
     _, _, learn_key = jax.random.split(start.key, 3)
     batch_key, actor_key, critic_key, next_key, now_key = jax.random.split(learn_key, (1, 5))[0]
     batch = float64(replay.sample_distinct(after.replay, batch_key, jnp.int32(60), 16))
-    next_noise, noise = (np.asarray(jax.random.normal(key, (16, 1)), np.float64) for key in (next_key, now_key))
+    assert "hidden" not in options or batch.terminated.any()
+    shape = 16, *env.action_space.high.shape
+    next_noise, noise = (np.asarray(jax.random.normal(key, shape), np.float64) for key in (next_key, now_key))
+
+    units = sum(config.hidden)
 
     def keeps(key, rate, *shape):
         if rate == 0.0:
             return [None] * shape[0]
-        return np.asarray(masks.bernoulli_zeros(key, rate, int(np.prod(shape)) * 4), np.float64).reshape(*shape, 4)
+        return np.asarray(masks.bernoulli_zeros(key, rate, int(np.prod(shape)) * units), np.float64).reshape(
+            *shape, units
+        )
 
     actor_keeps = keeps(actor_key, config.actor_dropout, 2, 16)
     critic_keeps = keeps(critic_key, config.critic_dropout, 3, copies, 16)
@@ -151,18 +168,98 @@ def test_the_target_is_linear_in_beta():
 
 
 def test_gaussian_loss_and_its_gradients():
-    from scipy.stats import norm
-
     mean, std, y = 0.7, 1.3, 2.5
     loss, grads = jax.value_and_grad(stac.gaussian_loss, (0, 1))(jnp.float32(mean), jnp.float32(std), jnp.float32(y))
-    assert float(loss) == pytest.approx(-norm.logpdf(y, mean, std), abs=1e-6)
+    assert float(loss) == pytest.approx(-stats.norm.logpdf(y, mean, std), abs=1e-6)
     assert float(grads[0]) == pytest.approx((mean - y) / std**2, rel=1e-5)
     assert float(grads[1]) == pytest.approx(1 / std - (y - mean) ** 2 / std**3, rel=1e-5)
 
 
-def test_with_sigma_one_the_loss_is_the_squared_error():
-    grad = jax.grad(lambda mean: stac.gaussian_loss(mean, jnp.float32(1.0), jnp.float32(2.0)))
-    assert float(grad(jnp.float32(0.5))) == pytest.approx(float(jax.grad(lambda m: 0.5 * (m - 2.0) ** 2)(0.5)))
+def test_a_trained_head_is_the_mean_and_std_of_its_targets():
+    """Constant inputs, targets of N(3, 2^2)."""
+    net = networks.FeedForward(2, (1,), (16,), layer_norm=True)
+    adam, target = optax.adam(1e-2), 3.0 + 2.0 * jax.random.normal(KEY, (4_000,))
+    params = net.init(KEY, jnp.ones((1, 1)))
+
+    def loss(params):
+        out = net.apply(params, jnp.ones((1, 1)))
+        return stac.gaussian_loss(out[:, 0], stac.positive_std(out[:, 1]), target).mean()
+
+    def one(carry, _):
+        return optim.descend(adam, *carry, jax.grad(loss)(carry[0])), None
+
+    (params, _), _ = jax.jit(lambda carry: jax.lax.scan(one, carry, None, 1_500))((params, adam.init(params)))
+    out = net.apply(params, jnp.ones((1, 1)))[0]
+    assert float(out[0]) == pytest.approx(3.0, abs=0.15)
+    assert float(stac.positive_std(out[1])) == pytest.approx(2.0, abs=0.1)
+
+
+def test_with_sigma_one_and_no_pessimism_it_is_sac_with_one_critic():
+    critic, target = stac.CRITICS["gaussian"], jnp.array([[2.0], [-1.0]])
+    raw = jnp.full((1, 2), jnp.log(jnp.e - 1.0))  # softplus gives 1
+    mean, log_prob, alpha = jnp.array([[0.5, 3.0]]), jnp.array([[0.3], [-0.8]]), jnp.float32(0.2)
+    out = jnp.stack([mean, raw], axis=-1)
+    of_stac = jax.grad(lambda mean: critic.loss(jnp.stack([mean, raw], -1), target).sum())(mean)
+    of_sac = jax.grad(lambda mean: sac.critic_loss(mean, target[:, 0]).sum())(mean)
+    np.testing.assert_allclose(of_stac, of_sac, rtol=1e-5)
+    value = sac.soft_value(jnp.ones((2, 1)), log_prob, mean[0, :, None], alpha)
+    np.testing.assert_allclose(critic.bootstrap(out, 0.0)[:, 0] - alpha * log_prob[:, 0], value, rtol=1e-5)
+    np.testing.assert_allclose(critic.objective(out, 0.0), mean[0], rtol=1e-6)
+
+
+def test_acting_drops_units():
+    """The rollout's actions are samples of the policy with a mask of its own at every step."""
+    algo = stac.make(plane(), stac.Config(**SMALL, **HALF), HYPER)
+    start = copy(rlzoo.init(algo, KEY))
+    after, _ = rlzoo.resume(algo, copy(start), 1)
+    rows = jax.tree.map(lambda x: np.asarray(x)[48:54].reshape(3, 2, *x.shape[1:]), after.replay)
+    dropped = []
+    for t, key in enumerate(jax.random.split(jax.random.split(start.key, 3)[1], 3)):
+        mask_key, action_key = jax.random.split(jax.random.split(key)[0])
+        keep = np.asarray(masks.bernoulli_zeros(mask_key, 0.3, 8)).reshape(2, 4)
+        head = numpy_feed_forward(float64(start.params.actor)["params"], rows.obs[t], keep, 0.3)
+        mean, raw = np.split(head, 2, axis=-1)
+        noise = np.asarray(jax.random.normal(action_key, (2, 2)), np.float64)
+        np.testing.assert_allclose(
+            rows.action[t], numpy_squashed(mean, softplus_std(raw), noise)[0], rtol=1e-4, atol=1e-5
+        )
+        dropped.append(keep == 0)
+    assert np.any(dropped) and not np.array_equal(dropped[0], dropped[1])
+
+
+def test_start():
+    """Warm-up by tanh(normal) actions; weights and biases uniform within 1 / sqrt(inputs), but sigma's bias zero."""
+    config = stac.Config(warmup=4_000, capacity=4_000, critic_dropout=0.0)
+    state = rlzoo.init(stac.make(plane(), config), KEY)
+    for one in np.asarray(state.replay.action).T:
+        assert stats.kstest(np.arctanh(one), "norm").pvalue > 1e-3
+    moved = np.asarray(state.replay.next_obs - state.replay.obs).T
+    slopes = [np.polyfit(a, m, 1)[0] for a, m in zip(np.asarray(state.replay.action).T, moved, strict=True)]
+    np.testing.assert_allclose(slopes, [0.5, 0.6], atol=0.01)
+
+    critic = jax.tree.map(lambda x: np.asarray(x[0]), state.params.critics["params"])
+    for name, inputs in (("Linear_0", 4), ("Linear_1", 256), ("head", 256)):
+        for weights in critic[name].values():
+            bounded = np.abs(weights) <= 1 / np.sqrt(inputs)
+            assert bounded.all() and (weights.size < 100 or np.abs(weights).max() > 0.95 / np.sqrt(inputs))
+    assert critic["head"]["bias"][1] == 0.0 != critic["head"]["bias"][0]
+    assert (critic["LayerNorm_1"]["scale"] == 1.0).all() and (critic["LayerNorm_1"]["bias"] == 0.0).all()
+    assert_close(state.target, state.params.critics, rtol=0, atol=0)
+
+
+def test_value_is_the_mean_without_pessimism_and_the_entropy_bonus():
+    algo = stac.make(plane(), stac.Config(**SMALL, **HALF), HYPER)
+    state, obs = rlzoo.init(algo, KEY), jax.random.uniform(KEY, (3, 2))
+    unit = np.array([[0.9, -0.9], [0.0, 0.0], [-0.3, 0.4]])
+    q, bonus = algo.value(state, algo.hyper, obs, jnp.asarray(unit * [1.0, 3.0], jnp.float32))
+    params = float64(state.params)
+    critic = jax.tree.map(lambda x: x[0], params.critics)["params"]
+    np.testing.assert_allclose(
+        q, numpy_feed_forward(critic, np.concatenate([obs, unit], -1))[:, 0], rtol=1e-4, atol=1e-6
+    )
+    mean, raw = np.split(numpy_feed_forward(params.actor["params"], obs), 2, axis=-1)
+    std = softplus_std(raw)
+    np.testing.assert_allclose(bonus, -0.4 * numpy_squashed(mean, std, (np.arctanh(unit) - mean) / std)[1], rtol=1e-3)
 
 
 def test_std_has_a_floor_without_gradient_below():

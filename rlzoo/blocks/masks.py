@@ -18,5 +18,5 @@ def bernoulli_zeros(key: jax.Array, rate: float, n: int) -> Float[Array, "n"]:
         raise ValueError(f"rate={rate}; it must be between 0 and 1, both excluded")
     num_gaps = min(n, math.ceil(n * rate + 7.0 * math.sqrt(n * rate * (1.0 - rate)) + 7.0))
     uniform = jax.random.uniform(key, (num_gaps,), minval=jnp.finfo(jnp.float32).tiny)
-    gaps = 1 + jnp.floor(jnp.log(uniform) / math.log1p(-rate)).astype(jnp.int32)
-    return jnp.ones(n).at[jnp.cumsum(jnp.minimum(gaps, n + 1)) - 1].set(0.0, mode="drop", indices_are_sorted=True)
+    gaps = 1 + jnp.minimum(jnp.floor(jnp.log(uniform) / math.log1p(-rate)), n).astype(jnp.int32)
+    return jnp.ones(n).at[jnp.cumsum(gaps) - 1].set(0.0, mode="drop", indices_are_sorted=True)

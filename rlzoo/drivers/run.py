@@ -240,7 +240,9 @@ def _headline(algo: Algorithm, summary: dict[str, np.ndarray]) -> str:
         return ""
     text = f"return {np.nanmean(returns):.1f}"
     if returns.ndim == 2 and returns.shape[0] > 1:
-        by_setting = np.nanmean(np.where(np.isfinite(returns), returns, np.nan), axis=1)
+        finite = np.isfinite(returns)
+        with np.errstate(invalid="ignore"):  # no lane of a setting is left: NaN
+            by_setting = np.where(finite, returns, 0.0).sum(axis=1) / finite.sum(axis=1)
         best = int(np.nanargmax(by_setting))
         numbers = ", ".join(f"{name}={float(values[best]):.3g}" for name, values in swept(algo).items())
         text += f", best {by_setting[best]:.1f} at {numbers or f'setting {best}'}"

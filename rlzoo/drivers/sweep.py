@@ -47,6 +47,11 @@ def sweep(algo: Algorithm, hyper: Any = None, task: Any = None, in_lanes: int | 
     hyper = algo.hyper if hyper is None else hyper
     task = algo.task if task is None else task
     hyper_axes, task_axes = swept_axes(algo.hyper, hyper, "hyper"), swept_axes(algo.task, task, "task")
+    for name, own, given in zip(hyper._fields, algo.hyper, hyper, strict=True):
+        if (
+            jnp.ndim(given) == 0 and jnp.isnan(given) and not jnp.isnan(own)
+        ):  # left to `make`, but made from a new Hyper
+            raise ValueError(f"hyper.{name} is nan, where the algorithm has {float(own):g}; start from `algo.hyper`")
 
     lengths = _swept_lengths(hyper, hyper_axes, "hyper") | _swept_lengths(task, task_axes, "task")
     if len(set(lengths.values())) > 1:
