@@ -20,6 +20,8 @@ lint: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/ppo.py
+	$(BIN)/python benchmarks/actor_critic.py
+	$(BIN)/python benchmarks/sac.py
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

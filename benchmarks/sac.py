@@ -126,7 +126,7 @@ def main() -> None:
         invert=True,
     )
     for stac, bar in (("stac", "<= 0.75"), ("stac, dropout", "<= 1.0")):
-        for sac in ("sac", "sac, LayerNorm"):
+        for sac in ("sac", "sac, LayerNorm"):  # STAC has LayerNorm, and so has its paper's SAC
             what = f"time of a step of {stac} over {sac}"
             figures += ratios(what, bar, lambda: ours(stac), lambda: ours(sac), invert=True)  # noqa: B023
     first = ours("sac")

@@ -15,7 +15,8 @@ Where the author's code, which made the published numbers, and the paper disagre
 paper a switch of `Config`: ``temperature``, ``norm_last``, ``target_dropout``, ``test_samples``. (That the
 pseudo-code moves the target critic last changes no number.) The code's temperature step has a factor alpha that its
 DSAC lacks; that is kept. Target entropies are in units of the action in [-1, 1]. Episodes cut by a time limit
-bootstrap. Departure: environments may run side by side.
+bootstrap. Departures: environments may run side by side; and scores here are of many episodes of the last policy, where
+the paper pools single ones of a window of evaluations.
 """
 
 import math
