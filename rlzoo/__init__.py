@@ -1,6 +1,6 @@
 """rlzoo: reinforcement-learning algorithms as pure functions in JAX, compiled whole and vmapped over everything."""
 
-from rlzoo import envs, report
+from rlzoo import data, envs, report
 from rlzoo.algorithms import a2c, a3c, ga3c, ppo, sac, stac
 from rlzoo.drivers.checkpoint import load, save
 from rlzoo.drivers.evaluate import evaluate, value_error
@@ -16,6 +16,7 @@ __all__ = [
     "ALGORITHMS",
     "a2c",
     "a3c",
+    "data",
     "envs",
     "evaluate",
     "ga3c",

@@ -2,13 +2,12 @@
 
 import functools
 import math
-import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import jax
 
+from rlzoo.machine import device_memory, in_bytes
 from rlzoo.types import Algorithm
 
 SHARE = 0.9  # of the device's memory that a State may take; programs need the rest
@@ -27,7 +26,7 @@ def check(algo: Algorithm, state: Any, quiet: bool = False) -> None:
     lanes = math.prod(state.key.shape)
     limit = device_memory()
     if limit is not None and total > SHARE * limit:
-        text = f"{algo.name}: the state of {_lanes(lanes)} takes {_bytes(total)}; the device has {_bytes(limit)}"
+        text = f"{algo.name}: the state of {_lanes(lanes)} takes {in_bytes(total)}; the device has {in_bytes(limit)}"
         if buffer is None:
             raise ValueError(f"{text}; use fewer lanes, or smaller environments or networks")
         row = size_in_bytes(buffer) // (lanes * algo.config.capacity)
@@ -48,33 +47,12 @@ def size_in_bytes(tree: Any) -> int:
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
-def device_memory() -> int | None:
-    """Bytes of the default device, of a CPU what the process may use; None if it is not known."""
-    stats = jax.devices()[0].memory_stats()
-    if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"]
-    if jax.default_backend() != "cpu" or not hasattr(os, "sysconf"):
-        return None
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    container = Path("/sys/fs/cgroup/memory.max")
-    allowed = container.read_text().strip() if container.exists() else ""
-    return min(physical, int(allowed)) if allowed.isdigit() else physical
-
-
 @functools.lru_cache(maxsize=64)
 def _say(name: str, capacity: int, per_lane: int, lanes: int) -> None:
     """Once for each size: a loop over seeds need not repeat it."""
-    together = f", {_bytes(per_lane * lanes)} in {_lanes(lanes)}" if lanes > 1 else ""
-    print(f"{name}: replay of {capacity:,} transitions, {_bytes(per_lane)} a lane{together}", file=sys.stderr)
+    together = f", {in_bytes(per_lane * lanes)} in {_lanes(lanes)}" if lanes > 1 else ""
+    print(f"{name}: replay of {capacity:,} transitions, {in_bytes(per_lane)} a lane{together}", file=sys.stderr)
 
 
 def _lanes(lanes: int) -> str:
     return "one agent" if lanes == 1 else f"{lanes} lanes"
-
-
-def _bytes(number: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if number < 1024 or unit == "GiB":
-            return f"{number:.0f} B" if unit == "B" else f"{number:,.1f} {unit}"
-        number /= 1024
-    raise AssertionError("not reached")

@@ -1,0 +1,29 @@
+"""Datasets of transitions: load, record, describe, save."""
+
+from pathlib import Path
+from typing import Any
+
+from rlzoo.data import d4rl, minari, npz
+from rlzoo.data.dataset import About, Dataset, concatenate, normalised_score
+from rlzoo.data.npz import save
+
+__all__ = ["About", "Dataset", "concatenate", "d4rl", "load", "minari", "normalised_score", "npz", "save"]
+
+
+def load(path: str | Path, **options: Any) -> Dataset:
+    """Read a dataset: a .npz file of ours, D4RL's .hdf5, or the folder of a Minari dataset.
+
+    Args:
+        options: of `d4rl.load` (``name``, ``horizon``) or `minari.load` (``obs_keys``, ``drop_timeouts``).
+    Raises:
+        ValueError: another kind of file, or one that is damaged, incomplete or not finite.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return minari.load(path, **options)
+    if path.suffix == ".npz":
+        return npz.load(path, **options)
+    if path.suffix in (".hdf5", ".h5"):
+        return d4rl.load(path, **options)
+    what = "there is nothing" if not path.exists() else "no dataset is known"
+    raise ValueError(f"{what} at {path}; give a .npz of rlzoo, a .hdf5 of D4RL, or a Minari dataset's folder")

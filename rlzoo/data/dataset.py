@@ -1,0 +1,154 @@
+"""A dataset of transitions: the `task` of offline algorithms, shared by all lanes of a sweep."""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from rlzoo.types import Discrete, Env
+
+
+class About(NamedTuple):
+    """Where a dataset comes from; no array, so it does not take part in computing."""
+
+    name: str = ""  # such as "hopper-medium-v2"
+    env: str = ""  # the environment's name, such as "brax/hopper"; empty: unknown
+    random_score: float | None = None  # return of the uniformly random policy; None: unknown
+    expert_score: float | None = None  # return of an expert
+
+
+@flax.struct.dataclass
+class Dataset:
+    """N transitions in the order in which they were recorded. Actions and rewards are the environment's own."""
+
+    obs: jax.Array  # f32[N, ...]
+    action: jax.Array  # f32[N, ...], or int32[N]
+    reward: jax.Array  # f32[N]
+    next_obs: jax.Array  # f32[N, ...], the true successor unless the file had none
+    terminated: jax.Array  # bool[N], the episode ended by its own rules: no bootstrapping
+    last: jax.Array  # bool[N], the next row belongs to another episode, or does not follow this one
+    about: About = flax.struct.field(pytree_node=False, default=About())
+
+    @property
+    def num_rows(self) -> int:
+        return self.reward.shape[0]
+
+    def episode_returns(self) -> np.ndarray:
+        """Undiscounted returns of the pieces that `last` bounds, f64[pieces]; rows dropped in loading are missing."""
+        ends = np.flatnonzero(np.asarray(self.last))
+        total = np.cumsum(np.asarray(self.reward, np.float64))[ends]
+        return np.diff(total, prepend=0.0)
+
+
+class Moments(NamedTuple):
+    """Of observations, over a dataset: what normalises them."""
+
+    mean: jax.Array  # f32[...]
+    std: jax.Array  # f32[...], with `EPS` added
+
+
+EPS = 1e-3
+
+
+def observation_moments(dataset: Dataset) -> Moments:
+    """Mean and population standard deviation + 0.001 of the current observations, per dimension (D4RL's custom)."""
+    obs = np.asarray(dataset.obs, np.float64)
+    return Moments(jnp.asarray(obs.mean(0), jnp.float32), jnp.asarray(obs.std(0) + EPS, jnp.float32))
+
+
+def normalise(dataset: Dataset, moments: Moments) -> Dataset:
+    """The dataset with (obs - mean) / std for observations, current and next."""
+    one = lambda x: (x - moments.mean) / moments.std  # noqa: E731
+    return replace(dataset, obs=one(dataset.obs), next_obs=one(dataset.next_obs))
+
+
+def concatenate(*datasets: Dataset, about: About | None = None) -> Dataset:
+    """One dataset after another, such as medium-expert; no transition crosses from one to the next."""
+    closed = [replace(one, last=one.last.at[-1].set(True), about=datasets[0].about) for one in datasets]
+    joined = jax.tree.map(lambda *x: jnp.concatenate(x), *closed)
+    return joined if about is None else replace(joined, about=about)
+
+
+def normalised_score(about: About, returns: Any) -> Float[Array, "..."]:
+    """100 (R - random) / (expert - random), D4RL's score.
+
+    Raises:
+        ValueError: the reference scores are unknown.
+    """
+    if about.random_score is None or about.expert_score is None:
+        raise ValueError(
+            f"dataset {about.name!r} has no reference scores; give them: "
+            "dataset.about._replace(random_score=..., expert_score=...)"
+        )
+    return 100.0 * (jnp.asarray(returns) - about.random_score) / (about.expert_score - about.random_score)
+
+
+# --- checks -----------------------------------------------------------------------------------------------------------
+
+
+def checked(arrays: dict[str, np.ndarray], about: About, where: str) -> Dataset:
+    """A `Dataset` of raw arrays, or a `ValueError` that names the file, the key, the row and the remedy.
+
+    Args:
+        arrays: obs, action, reward, next_obs, terminated, last. where: the file, for messages.
+    """
+    rows = {key: len(x) for key, x in arrays.items()}
+    if len(set(rows.values())) > 1:
+        raise ValueError(f"{where}: its keys have unequal numbers of rows: {rows}; every key needs one row a step")
+    if rows["reward"] == 0:
+        raise ValueError(f"{where} has no transitions; it needs one or more")
+    for key in ("reward", "terminated", "last"):
+        if arrays[key].ndim != 1:
+            raise ValueError(f"{where}: {key} has shape {list(arrays[key].shape)}; it must be [{rows['reward']}]")
+    if arrays["obs"].shape != arrays["next_obs"].shape:
+        shapes = [list(arrays[key].shape) for key in ("obs", "next_obs")]
+        raise ValueError(f"{where}: obs has shape {shapes[0]}, next_obs {shapes[1]}; they must be equal")
+    for key in ("obs", "action", "reward", "next_obs"):
+        finite(arrays[key], where, key)
+    discrete = np.issubdtype(arrays["action"].dtype, np.integer)
+    dtypes: dict[str, type] = dict.fromkeys(("obs", "reward", "next_obs"), np.float32)
+    dtypes |= {"action": np.int32 if discrete else np.float32, "terminated": np.bool_, "last": np.bool_}
+    last = np.asarray(arrays["last"], bool) | np.asarray(arrays["terminated"], bool)
+    last[-1] = True
+    return Dataset(**{key: jnp.asarray(x, dtypes[key]) for key, x in (arrays | {"last": last}).items()}, about=about)
+
+
+def finite(x: np.ndarray, where: str, key: str) -> None:
+    """Refuse NaN and infinities, by row."""
+    rows = x.reshape(len(x), -1)
+    bad = ~np.isfinite(rows)
+    if bad.any():
+        row = int(np.argmax(bad.any(axis=1)))
+        value = rows[row, np.argmax(bad[row])]
+        raise ValueError(
+            f"{where}: {key} is not finite in {bad.any(axis=1).sum()} of {len(x)} rows, first in row {row}: {value}; "
+            "drop those rows, and mark the rows before them as the last of their episodes"
+        )
+
+
+def check_for(dataset: Dataset, env: Env, who: str) -> None:
+    """Refuse a dataset that another environment recorded, as far as spaces and names can tell."""
+    about, space = dataset.about, env.action_space
+    what = f"{who}: dataset {about.name!r}"
+    if about.env and about.env != env.name:
+        raise ValueError(f"{what} was recorded in {about.env}, not in {env.name}; evaluate in the same environment")
+    if dataset.obs.shape[1:] != env.obs_space.shape:
+        raise ValueError(
+            f"{what} has observations {list(dataset.obs.shape[1:])}, {env.name} {list(env.obs_space.shape)}; "
+            "give the environment that it was recorded in"
+        )
+    discrete = jnp.issubdtype(dataset.action.dtype, jnp.integer)
+    if discrete != isinstance(space, Discrete) or dataset.action.shape[1:] != space.shape:
+        kind = "discrete" if discrete else f"{list(dataset.action.shape[1:])}, continuous"
+        raise ValueError(f"{what} has actions {kind}, {env.name} {space}; give the environment that it was recorded in")
+    inside = np.asarray(jax.vmap(space.contains)(dataset.action))
+    if not inside.all():
+        row = int(np.argmin(inside))
+        raise ValueError(
+            f"{what}: the action of row {row}, {np.asarray(dataset.action[row]).tolist()}, is outside of {env.name}'s "
+            f"{space}; clip or rescale the actions ({(~inside).sum()} of {len(inside)} are outside)"
+        )

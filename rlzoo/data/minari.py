@@ -1,0 +1,127 @@
+"""Minari datasets, read from and written to a local folder by Minari itself (``pip install "rlzoo[minari]"``).
+
+Every episode has one observation more than steps, so that a step cut by a time limit has its true successor: it is
+kept, without being terminated. (D4RL's files lack it; ``drop_timeouts`` leaves those steps out as there.) Observations
+that are dictionaries are flattened: their entries one after another in alphabetical order, or those of ``obs_keys``,
+in that order. D4RL's AntMaze is ``obs_keys=("achieved_goal", "observation")``.
+"""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlzoo.data.dataset import About, Dataset, checked
+
+
+def load(path: str | Path, obs_keys: tuple[str, ...] | None = None, drop_timeouts: bool = False) -> Dataset:
+    """Read a Minari dataset's folder: the one that has ``data`` in it, or ``data`` itself.
+
+    Args:
+        obs_keys: entries of dictionary observations, in the order in which they are joined; default: all of them.
+        drop_timeouts: leave out steps that were truncated.
+    Raises:
+        ValueError: not a Minari dataset, unsupported observations, or not finite.
+    """
+    minari, path = _minari(), Path(path)
+    folder = path / "data" if (path / "data").is_dir() else path
+    try:
+        source = minari.MinariDataset(folder)
+        episodes = list(source.iterate_episodes())
+    except Exception as error:  # Minari raises whatever its back-ends raise
+        raise ValueError(f"{path} is damaged, or no Minari dataset: {type(error).__name__}: {error}") from error
+    if not episodes:
+        raise ValueError(f"{path} has no episodes; it needs one or more")
+
+    pieces: dict[str, list[np.ndarray]] = {
+        key: [] for key in ("obs", "action", "reward", "next_obs", "terminated", "last")
+    }
+    for episode in episodes:
+        where = f"{path}, episode {episode.id}"
+        obs = _flat(episode.observations, obs_keys, where)
+        steps = len(episode.rewards)
+        if len(obs) != steps + 1:
+            raise ValueError(f"{where}: {len(obs)} observations of {steps} steps; it needs one more than steps")
+        keep = ~np.asarray(episode.truncations, bool) if drop_timeouts else np.ones(steps, bool)
+        last = np.zeros(steps, bool)
+        last[np.flatnonzero(keep)[-1:]] = True
+        columns = (obs[:-1], episode.actions, episode.rewards, obs[1:], episode.terminations, last)
+        for key, x in zip(pieces, columns, strict=True):
+            pieces[key].append(np.asarray(x)[keep])
+    arrays = {key: np.concatenate(x) for key, x in pieces.items()}
+    metadata = source.storage.metadata
+    scores = metadata.get("ref_min_score"), metadata.get("ref_max_score")
+    about = About(
+        str(source.id), str(metadata.get("rlzoo_env", "")), *(None if x is None else float(x) for x in scores)
+    )
+    return checked(arrays, about, str(path))
+
+
+def save(dataset_id: str, dataset: Dataset, env: Any) -> None:
+    """Write into Minari's own place of datasets (``MINARI_DATASETS_PATH``), under an id such as "me/hopper-v0".
+
+    A piece that ends without being terminated is written as truncated.
+
+    Args:
+        env: gives the spaces.
+    """
+    minari = _minari()
+    from gymnasium import spaces
+    from minari.data_collector import EpisodeBuffer
+
+    from rlzoo.types import Discrete
+
+    obs_space = spaces.Box(env.obs_space.low, env.obs_space.high, dtype=np.float32)
+    space = env.action_space
+    action_space = (
+        spaces.Discrete(space.n) if isinstance(space, Discrete) else spaces.Box(space.low, space.high, dtype=np.float32)
+    )
+    buffers, start = [], 0
+    host = {key: np.asarray(getattr(dataset, key)) for key in ("obs", "action", "reward", "next_obs", "terminated")}
+    for end in (np.flatnonzero(np.asarray(dataset.last)) + 1).tolist():
+        rows = slice(start, end)
+        truncated = np.zeros(end - start, bool)
+        truncated[-1] = not host["terminated"][end - 1]
+        buffers.append(
+            EpisodeBuffer(
+                observations=np.concatenate([host["obs"][rows], host["next_obs"][end - 1 : end]]),
+                actions=host["action"][rows],
+                rewards=host["reward"][rows],
+                terminations=host["terminated"][rows],
+                truncations=truncated,
+                infos={},
+            )
+        )
+        start = end
+    with warnings.catch_warnings():  # of authors and links that are not given
+        warnings.simplefilter("ignore", UserWarning)
+        made = minari.create_dataset_from_buffers(
+            dataset_id, buffer=buffers, observation_space=obs_space, action_space=action_space
+        )
+    about = dataset.about
+    extra = {"rlzoo_env": about.env, "ref_min_score": about.random_score, "ref_max_score": about.expert_score}
+    made.storage.update_metadata({key: value for key, value in extra.items() if value not in (None, "")})
+
+
+def _flat(obs: Any, keys: tuple[str, ...] | None, where: str) -> np.ndarray:
+    """Observations [T + 1, ...]; those of a dictionary side by side, [T + 1, sum of sizes]."""
+    if isinstance(obs, tuple):
+        raise ValueError(f"{where}: its observations are tuples; arrays and dictionaries of arrays are supported")
+    if not isinstance(obs, dict):
+        if keys is not None:
+            raise ValueError(f"{where}: its observations have no keys; leave obs_keys={keys} out")
+        return np.asarray(obs)
+    unknown = [key for key in keys or () if key not in obs]
+    if unknown:
+        raise ValueError(f"{where}: obs_keys {', '.join(unknown)} are not among {', '.join(sorted(obs))}")
+    chosen = [np.asarray(obs[key]) for key in keys or sorted(obs)]
+    return np.concatenate([x.reshape(len(x), -1) for x in chosen], axis=1)
+
+
+def _minari() -> Any:
+    try:
+        import minari
+    except ImportError as error:
+        raise ValueError('Minari is not installed; pip install "rlzoo[minari]"') from error
+    return minari

@@ -1,0 +1,71 @@
+"""Datasets as npz files of our own: one array a field, and text about it. Loading executes no code."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from rlzoo.data.dataset import About, Dataset, checked
+
+FIELDS = ("obs", "action", "reward", "next_obs", "terminated", "last")
+
+
+def save(path: str | Path, dataset: Dataset) -> Path:
+    """Write ``path``, compressed; a kill in between leaves no half file. Returns the path, which ends in .npz."""
+    path = Path(path)
+    path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {field: np.asarray(getattr(dataset, field)) for field in FIELDS}
+    arrays["about"] = np.array(json.dumps(dataset.about._asdict()))
+    draft = path.with_name(path.name + ".part")
+    with draft.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+    os.replace(draft, path)
+    return path
+
+
+def load(path: str | Path) -> Dataset:
+    """Read what `save` wrote.
+
+    Raises:
+        ValueError: not such a file, damaged, or a transition crosses from one episode into the next.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"there is no file {path}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except Exception as error:  # damaged bytes raise all sorts: of zipfile, zlib, struct, NumPy
+        what = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path} is damaged, or no npz file ({what}); write it again with rlzoo.data.save") from error
+    missing = [key for key in FIELDS if key not in arrays]
+    if missing:
+        raise ValueError(
+            f"{path} lacks {', '.join(missing)}; it has {', '.join(sorted(arrays)) or 'nothing'}; "
+            f"a dataset has {', '.join(FIELDS)}"
+        )
+    about = _about(arrays.pop("about", None), path)
+    dataset = checked({key: arrays[key] for key in FIELDS}, about, str(path))
+    _refuse_crossing(dataset, str(path))
+    return dataset
+
+
+def _about(text: np.ndarray | None, path: Path) -> About:
+    try:
+        return About() if text is None else About(**json.loads(str(text)))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise ValueError(f"{path}: its text 'about' is damaged: {error}") from error
+
+
+def _refuse_crossing(dataset: Dataset, where: str) -> None:
+    """Inside an episode the successor is the next row's observation; otherwise an end is not marked."""
+    same = (np.asarray(dataset.next_obs[:-1]) == np.asarray(dataset.obs[1:])).reshape(dataset.num_rows - 1, -1).all(1)
+    crossing = ~same & ~np.asarray(dataset.last[:-1])
+    if crossing.any():
+        row = int(np.argmax(crossing))
+        raise ValueError(
+            f"{where}: next_obs of row {row} is not obs of row {row + 1}, but row {row} is not marked as the last of "
+            "its episode; set last there"
+        )

@@ -1,0 +1,342 @@
+"""Datasets: D4RL's conversion against a literal loop, Minari, npz, and files that are damaged in every way."""
+
+import json
+import warnings
+
+import h5py
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import assert_same_bits
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rlzoo
+from rlzoo import data
+from rlzoo.data.dataset import check_for, normalise, observation_moments
+from rlzoo.types import Box
+
+RNG = np.random.default_rng(0)
+
+
+def hdf5(path, num_rows=12, terminals=(), timeouts=None, **others):
+    """A D4RL file of ``num_rows`` rows; keys set to None are left out."""
+    content = {
+        "observations": RNG.normal(size=(num_rows, 3)),
+        "actions": RNG.uniform(-1, 1, size=(num_rows, 2)).astype(np.float32),
+        "rewards": RNG.normal(size=num_rows).astype(np.float32),
+        "terminals": np.isin(np.arange(num_rows), terminals),
+    }
+    if timeouts is not None:
+        content["timeouts"] = np.isin(np.arange(num_rows), timeouts)
+    with h5py.File(path, "w") as file:
+        for key, x in (content | others).items():
+            if x is not None:
+                file[key] = x
+    return content | others
+
+
+def by_loop(raw, horizon):
+    """D4RL's conversion as its rule is told: row by row."""
+    rows, age = [], 0
+    for i in range(len(raw["rewards"]) - 1):
+        final = raw["timeouts"][i] if "timeouts" in raw else age == horizon - 1
+        if final:
+            age = 0
+            continue
+        rows.append(i)
+        age = 0 if raw["terminals"][i] else age + 1
+    return rows
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_d4rl_conversion_is_the_loop(tmp_path_factory, draw):
+    num_rows = draw.draw(st.integers(2, 25))
+    some = st.lists(st.integers(0, num_rows - 1), max_size=6)
+    path = tmp_path_factory.mktemp("d4rl") / "own.hdf5"
+    horizon = draw.draw(st.integers(2, 6))
+    raw = hdf5(path, num_rows, draw.draw(some), draw.draw(st.none() | some))
+    rows = by_loop(raw, horizon)
+    if not rows:
+        with pytest.raises(ValueError, match="has no transitions"):
+            data.load(path, horizon=horizon)
+        return
+    found = data.load(path, horizon=horizon)
+    np.testing.assert_allclose(found.obs, raw["observations"][rows], rtol=1e-6)
+    np.testing.assert_allclose(found.next_obs, raw["observations"][np.array(rows) + 1], rtol=1e-6)
+    np.testing.assert_array_equal(found.action, raw["actions"][rows])
+    np.testing.assert_array_equal(found.reward, raw["rewards"][rows])
+    np.testing.assert_array_equal(found.terminated, raw["terminals"][rows])
+    follows = np.append(np.diff(rows) == 1, False)
+    np.testing.assert_array_equal(~np.asarray(found.last), follows & ~raw["terminals"][rows])
+
+
+def test_no_transition_crosses_a_time_out(tmp_path):
+    hdf5(tmp_path / "two.hdf5", 10, timeouts=[4, 9], observations=np.arange(10.0)[:, None])
+    found = data.load(tmp_path / "two.hdf5")
+    assert found.obs[:, 0].tolist() == [0, 1, 2, 3, 5, 6, 7, 8]
+    assert (found.next_obs == found.obs + 1).all()
+    assert np.flatnonzero(found.last).tolist() == [3, 7]
+    assert len(found.episode_returns()) == 2
+
+
+def test_d4rl_tolerates_what_files_have(tmp_path):
+    """Scalars and groups of metadata, rewards [T, 1], flags as floats."""
+    path = tmp_path / "hopper_medium-v2.hdf5"
+    raw = hdf5(path, terminals=[5], timeouts=[8], rewards=RNG.normal(size=(12, 1)), **{"infos/qpos": np.zeros((12, 2))})
+    with h5py.File(path, "a") as file:
+        file["metadata/algorithm"] = "SAC"
+        del file["terminals"]
+        file["terminals"] = raw["terminals"].astype(np.float32)
+    found = data.load(path)
+    assert found.num_rows == 10 and found.terminated.sum() == 1 and found.obs.dtype == jnp.float32
+    assert found.about.random_score == -20.272305
+    assert float(data.normalised_score(found.about, 3234.3)) == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("hopper-medium-replay-v2", "hopper"),
+        ("halfcheetah_medium_expert-v2", "halfcheetah"),
+        ("ant-medium-v2", "ant"),
+        ("antmaze-umaze-diverse-v2", "antmaze-umaze"),
+        ("Ant_maze_u-maze_noisy_multistart_False_multigoal_False_sparse_fixed", "antmaze-umaze"),
+        ("Ant_maze_big-maze_noisy_multistart_True_multigoal_True_sparse_fixed", "antmaze"),
+        ("maze2d-umaze-dense-v1", "maze2d-umaze-dense"),
+        ("pen-human-v1", "pen"),
+    ],
+)
+def test_reference_scores(name, expected):
+    assert data.d4rl.reference(name) is data.d4rl.REFERENCES[expected]
+
+
+def test_no_reference_scores(tmp_path):
+    assert data.d4rl.reference("pendulum-medium") is None and data.d4rl.reference("antelope") is None
+    hdf5(tmp_path / "own.hdf5", timeouts=[])
+    with pytest.raises(ValueError, match="'own' has no reference scores; give them"):
+        data.normalised_score(data.load(tmp_path / "own.hdf5").about, 1.0)
+
+
+def test_bad_hdf5(tmp_path, monkeypatch):
+    path = tmp_path / "own.hdf5"
+    nan = np.zeros((12, 3))
+    nan[7, 1] = np.nan
+    for others, message in (
+        ({"actions": None}, r"own.hdf5 lacks actions; it has observations, rewards, terminals, timeouts; a D4RL file"),
+        ({"rewards": np.zeros(11)}, "unequal numbers of rows: .*'rewards': 11"),
+        ({"rewards": np.zeros((12, 2))}, r"rewards has shape \[12, 2\]; it must be \[12\]"),
+        ({"observations": np.zeros(12)}, r"observations has shape \[12\]; it must be \[12, …\]"),
+        ({"observations": nan}, "observations is not finite in 1 of 12 rows, first in row 7: nan"),
+        ({"timeouts": range(12)}, "has no transitions: its 12 rows are all ends of episodes"),
+        ({"timeouts": None}, r"no key 'timeouts', and 'own' is no dataset whose horizon is known; give load\(..., hor"),
+    ):
+        hdf5(path, **({"timeouts": []} | others))
+        with pytest.raises(ValueError, match=message):
+            data.load(path)
+    hdf5(path, num_rows=0, timeouts=[])
+    with pytest.raises(ValueError, match="has 0 rows; a transition needs two"):
+        data.load(path)
+    hdf5(path, num_rows=4000, timeouts=[])
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="own.hdf5 is damaged, or no HDF5 file"):
+        data.load(path)
+    path.write_bytes(whole)
+    monkeypatch.setattr(data.d4rl, "device_memory", lambda: 2**16)
+    with pytest.raises(ValueError, match="takes 140.6 KiB as transitions; the device has 64.0 KiB"):
+        data.load(path)
+    with pytest.raises(ValueError, match="there is no file"):
+        data.load(tmp_path / "none.hdf5")
+    with pytest.raises(ValueError, match="there is nothing at"):
+        data.load(tmp_path / "none")
+
+
+def recorded(num_rows=30, ends=(9, 14, 29), terminated=(14,)):
+    """A dataset as our recorder writes it, with reference scores."""
+    obs = RNG.normal(size=(num_rows, 3)).astype(np.float32)
+    next_obs = np.roll(obs, -1, axis=0)
+    last = np.isin(np.arange(num_rows), ends)
+    next_obs[last] = RNG.normal(size=(last.sum(), 3))
+    fields = {
+        "obs": obs,
+        "action": RNG.uniform(-2, 2, size=(num_rows, 1)).astype(np.float32),
+        "reward": RNG.normal(size=num_rows).astype(np.float32),
+        "next_obs": next_obs,
+        "terminated": np.isin(np.arange(num_rows), terminated),
+        "last": last,
+    }
+    about = data.About("own", "gymnax/Pendulum-v1", -1200.0, -150.0)
+    return data.Dataset(**{key: jnp.asarray(x) for key, x in fields.items()}, about=about)
+
+
+def test_npz_there_and_back(tmp_path):
+    dataset = recorded()
+    path = data.save(tmp_path / "sub" / "own", dataset)
+    assert path.name == "own.npz" and [file.name for file in path.parent.iterdir()] == ["own.npz"]
+    found = data.load(path)
+    assert_same_bits(found, dataset)
+    assert found.about == dataset.about
+
+
+def test_bad_npz(tmp_path):
+    good = recorded()
+    path = tmp_path / "own.npz"
+    for change, message in (
+        (
+            {"last": good.last.at[9].set(False)},
+            "next_obs of row 9 is not obs of row 10, but row 9 is not marked as the",
+        ),
+        ({"reward": good.reward.at[3].set(jnp.inf)}, "reward is not finite in 1 of 30 rows, first in row 3: inf"),
+        ({"next_obs": good.next_obs[:, :2]}, r"obs has shape \[30, 3\], next_obs \[30, 2\]; they must be equal"),
+        ({"reward": good.reward[:20]}, "unequal numbers of rows"),
+        ({"terminated": good.terminated[:, None]}, r"terminated has shape \[30, 1\]; it must be \[30\]"),
+    ):
+        data.save(path, good.replace(**change))
+        with pytest.raises(ValueError, match=message):
+            data.load(path)
+    np.savez(path, obs=np.zeros(3))
+    with pytest.raises(ValueError, match="lacks action, reward, next_obs, terminated, last; it has obs; a dataset has"):
+        data.load(path)
+    np.savez(path, obs=np.array([{"code": "is not run"}], dtype=object))
+    with pytest.raises(ValueError, match="is damaged, or no npz file"):
+        data.load(path)
+    empty = {key: np.zeros((0, 3) if "obs" in key else (0,)) for key in data.npz.FIELDS}
+    np.savez(path, **empty)
+    with pytest.raises(ValueError, match="has no transitions"):
+        data.load(path)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A file's path and content, and its dataset."""
+    path = tmp_path_factory.mktemp("npz") / "own.npz"
+    data.save(path, good := recorded())
+    return path, path.read_bytes(), good
+
+
+@settings(max_examples=60, deadline=None)
+@given(draw=st.data())
+def test_damaged_npz_is_refused_or_read_whole(written, draw):
+    """Bytes changed or cut off at random: the dataset as it was, or a `ValueError`; nothing else."""
+    path, content, good = written
+    content = bytearray(content)
+    for _ in range(draw.draw(st.integers(0, 3))):
+        content[draw.draw(st.integers(0, len(content) - 1))] = draw.draw(st.integers(0, 255))
+    path.write_bytes(content[: draw.draw(st.integers(0, len(content)))] if draw.draw(st.booleans()) else content)
+    try:
+        found = data.load(path)
+    except ValueError as error:
+        assert "own.npz" in str(error)
+    else:
+        assert found.num_rows == good.num_rows
+
+
+def test_concatenating_marks_the_seam():
+    first, second = recorded(), recorded(10, ends=(9,), terminated=())
+    both = data.concatenate(first.replace(last=first.last.at[-1].set(False)), second)
+    assert both.num_rows == 40 and bool(both.last[29]) and both.about == first.about
+    np.testing.assert_array_equal(both.obs[30:], second.obs)
+
+
+def test_normalising_uses_the_current_observations():
+    dataset = recorded()
+    moments = observation_moments(dataset)
+    np.testing.assert_allclose(moments.mean, np.mean(dataset.obs, 0), atol=1e-6)
+    np.testing.assert_allclose(moments.std, np.std(dataset.obs, 0) + 1e-3, rtol=1e-5)
+    normal = normalise(dataset, moments)
+    np.testing.assert_allclose(normal.next_obs, (dataset.next_obs - moments.mean) / moments.std, rtol=1e-6)
+    np.testing.assert_allclose(np.mean(normal.obs, 0), 0.0, atol=1e-5)
+
+
+def test_a_dataset_of_another_environment_is_refused():
+    dataset, pendulum = recorded(), rlzoo.envs.make("gymnax/Pendulum-v1")
+    check_for(dataset, pendulum, "prdc")
+    unknown = dataset.replace(about=data.About("own"))
+    far = unknown.replace(action=unknown.action.at[4].set(2.5))
+    for wrong, env, message in (
+        (dataset, "brax/hopper", "prdc: dataset 'own' was recorded in gymnax/Pendulum-v1, not in brax/hopper"),
+        (unknown, "gymnax/MountainCarContinuous-v0", r"has observations \[3\], gymnax/MountainCarContinuous-v0 \[2\]"),
+        (unknown, "gymnax/CartPole-v1", r"has observations \[3\], gymnax/CartPole-v1 \[4\]"),
+        (
+            far,
+            "gymnax/Pendulum-v1",
+            r"action of row 4, \[2.5\], is outside of .* clip or rescale .*1 of 30 are outside",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            check_for(wrong, rlzoo.envs.make(env), "prdc")
+    two = pendulum._replace(action_space=Box(-np.ones(2, np.float32), np.ones(2, np.float32)))
+    with pytest.raises(ValueError, match=r"has actions \[1\], continuous"):
+        check_for(unknown, two, "prdc")
+    integers = unknown.replace(action=jnp.zeros(30, jnp.int32))
+    with pytest.raises(ValueError, match="has actions discrete"):
+        check_for(integers, pendulum, "prdc")
+
+
+# --- Minari -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def minari(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    return pytest.importorskip("minari")
+
+
+def test_minari_there_and_back(minari, tmp_path):
+    dataset, env = recorded(), rlzoo.envs.make("gymnax/Pendulum-v1")
+    data.minari.save("rlzoo/own-v0", dataset, env)
+    found = data.load(tmp_path / "rlzoo" / "own-v0")
+    assert_same_bits(found.replace(about=None), dataset.replace(about=None))
+    assert found.about == dataset.about._replace(name="rlzoo/own-v0")
+    cut = data.load(tmp_path / "rlzoo" / "own-v0", drop_timeouts=True)
+    assert cut.num_rows == 28 and np.flatnonzero(cut.last).tolist() == [8, 13, 27]
+    np.testing.assert_array_equal(cut.obs[9], dataset.obs[10])
+
+
+def test_minari_dictionaries(minari, tmp_path):
+    from gymnasium import spaces
+    from minari.data_collector import EpisodeBuffer
+
+    sizes = {"observation": 3, "achieved_goal": 2, "desired_goal": 1}
+    obs = {key: RNG.normal(size=(5, size)) for key, size in sizes.items()}
+    episode = EpisodeBuffer(
+        observations=obs,
+        actions=np.zeros((4, 1), np.float32),
+        rewards=np.arange(4.0),
+        terminations=np.zeros(4, bool),
+        truncations=np.arange(4) == 3,
+        infos={},
+    )
+    box = lambda size: spaces.Box(-np.inf, np.inf, (size,))  # noqa: E731
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        minari.create_dataset_from_buffers(
+            "own/maze-v0",
+            buffer=[episode],
+            observation_space=spaces.Dict({key: box(size) for key, size in sizes.items()}),
+            action_space=box(1),
+        )
+    path = tmp_path / "own" / "maze-v0"
+    whole = data.load(path)
+    np.testing.assert_allclose(whole.obs, np.concatenate([obs[key][:-1] for key in sorted(obs)], 1), rtol=1e-6)
+    np.testing.assert_allclose(whole.next_obs[-1], np.concatenate([obs[key][-1] for key in sorted(obs)]), rtol=1e-6)
+    assert not whole.terminated.any() and np.flatnonzero(whole.last).tolist() == [3]
+    chosen = data.load(path, obs_keys=("observation", "achieved_goal"))
+    np.testing.assert_allclose(
+        chosen.obs, np.concatenate([obs["observation"], obs["achieved_goal"]], 1)[:-1], rtol=1e-6
+    )
+    with pytest.raises(ValueError, match="obs_keys goal are not among achieved_goal, desired_goal, observation"):
+        data.load(path, obs_keys=("goal",))
+    metadata = path / "data" / "metadata.json"
+    metadata.write_text(json.dumps({"total_episodes": "many"}))
+    with pytest.raises(ValueError, match="is damaged, or no Minari dataset"):
+        data.load(path)
+
+
+def test_datasets_are_pytrees_without_their_text():
+    dataset = recorded()
+    assert len(jax.tree.leaves(dataset)) == 6
+    assert jax.jit(lambda x: x.reward.sum())(dataset).shape == ()
