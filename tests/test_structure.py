@@ -11,6 +11,7 @@ import rlzoo
 
 ROOT = Path(rlzoo.__file__).parent
 FLOORS = {  # a module imports from its own package and from lower floors only
+    "machine": 0,
     "names": 0,
     "types": 0,
     "blocks": 1,
