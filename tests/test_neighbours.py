@@ -1,0 +1,70 @@
+"""Neighbours against brute force in float64 and against SciPy's KD-tree."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+
+from rlzoo.blocks import neighbours
+
+KEY = jax.random.key(8)
+
+
+def by_differences(queries, table, k):
+    """Squared distances of the k nearest, and their rows, in float64."""
+    squared = ((np.asarray(queries, np.float64)[:, None] - np.asarray(table, np.float64)) ** 2).sum(-1)
+    rows = np.argsort(squared, axis=1, kind="stable")[:, :k]
+    return rows, np.take_along_axis(squared, rows, axis=1)
+
+
+@pytest.mark.parametrize(("num_rows", "dims"), [(5, 3), (1024, 5), (2500, 14), (3000, 23)])
+@pytest.mark.parametrize("k", [1, 3])
+def test_nearest_is_brute_force_in_float64(num_rows, dims, k):
+    table_key, query_key = jax.random.split(KEY)
+    table = 3.0 + jax.random.normal(table_key, (num_rows, dims))
+    queries = table[:40] + 0.4 * jax.random.normal(query_key, (min(40, num_rows), dims))
+    found = jax.jit(neighbours.nearest, static_argnames="k")(queries, table, k)
+    rows, squared = by_differences(queries, table, k)
+    np.testing.assert_array_equal(found.row, rows)
+    np.testing.assert_allclose(found.squared, squared, rtol=1e-5, atol=1e-10)
+    distance, tree_rows = cKDTree(np.asarray(table)).query(np.asarray(queries), [k])
+    np.testing.assert_array_equal(found.row[:, k - 1], tree_rows[:, 0])
+    np.testing.assert_allclose(found.squared[:, k - 1], distance[:, 0] ** 2, rtol=1e-5)
+
+
+def test_cancellation_is_put_right():
+    """Rows 1e-3 apart at a distance of 100: differences tell them apart, where |x|^2 - 2 x y + |y|^2 cannot."""
+    table = 100.0 * jax.random.normal(KEY, (1, 10)) + 1e-3 * jax.random.normal(KEY, (6, 10))
+    table = jnp.concatenate([table, -table])  # so that no shift of the origin helps
+    found = neighbours.nearest(table, table)
+    np.testing.assert_array_equal(found.row[:, 0], np.arange(12))
+    np.testing.assert_array_equal(found.squared, 0.0)
+
+
+def test_the_graph_is_brute_force(monkeypatch):
+    monkeypatch.setattr(neighbours, "MATRIX", 100 * 1500)  # several parts, the last one smaller
+    rows = jax.random.normal(KEY, (1500, 17)).at[70].set(0.0).at[71].set(0.0)  # two equal rows
+    found = neighbours.graph(rows, 20)
+    expected, squared = by_differences(rows, rows, 20)
+    np.testing.assert_allclose(found.squared, squared, rtol=1e-5, atol=1e-10)
+    assert (np.sort(found.row, 1) == np.sort(expected, 1)).all(1).mean() > 0.999
+    own = np.asarray(found.row)[:, 0] == np.arange(1500)
+    assert own[[i for i in range(1500) if i not in (70, 71)]].all()
+    assert {70, 71} == set(np.asarray(found.row)[70, :2].tolist())
+
+
+def test_no_matrix_of_all_distances_is_held():
+    """Of 64 queries and 200,000 rows it would take 51 MB."""
+    shapes = jax.ShapeDtypeStruct((64, 8), jnp.float32), jax.ShapeDtypeStruct((200_000, 8), jnp.float32)
+    table = 200_000 * 8 * 4
+    memory = jax.jit(neighbours.nearest).lower(*shapes).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 3 * table + 64 * 200_000
+
+
+@pytest.mark.parametrize("k", [0, 6])
+def test_wrong_k(k):
+    rows = jnp.zeros((5, 2))
+    for search in (lambda: neighbours.nearest(rows, rows, k), lambda: neighbours.graph(rows, k)):
+        with pytest.raises(ValueError, match=f"k={k} of a table of 5 rows; it must be 1 to 5"):
+            search()
