@@ -1,7 +1,7 @@
 """rlzoo: reinforcement-learning algorithms as pure functions in JAX, compiled whole and vmapped over everything."""
 
 from rlzoo import data, envs, report
-from rlzoo.algorithms import a2c, a3c, ga3c, ppo, sac, stac
+from rlzoo.algorithms import a2c, a3c, ga3c, ppo, sac, stac, td3_bc
 from rlzoo.drivers.checkpoint import load, save
 from rlzoo.drivers.evaluate import evaluate, value_error
 from rlzoo.drivers.run import run
@@ -34,6 +34,7 @@ __all__ = [
     "stac",
     "sweep",
     "sweep_grid",
+    "td3_bc",
     "train",
     "updates_for",
     "value_error",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import rlzoo
 from rlzoo import data
-from rlzoo.data.dataset import check_for, normalise, observation_moments
+from rlzoo.data.dataset import check_for, observation_moments, task_of
 from rlzoo.types import Box
 
 RNG = np.random.default_rng(0)
@@ -246,9 +246,15 @@ def test_normalising_uses_the_current_observations():
     moments = observation_moments(dataset)
     np.testing.assert_allclose(moments.mean, np.mean(dataset.obs, 0), atol=1e-6)
     np.testing.assert_allclose(moments.std, np.std(dataset.obs, 0) + 1e-3, rtol=1e-5)
-    normal = normalise(dataset, moments)
-    np.testing.assert_allclose(normal.next_obs, (dataset.next_obs - moments.mean) / moments.std, rtol=1e-6)
-    np.testing.assert_allclose(np.mean(normal.obs, 0), 0.0, atol=1e-5)
+    env = rlzoo.envs.make("gymnax/Pendulum-v1")
+    task = task_of(dataset, env, "prdc")
+    np.testing.assert_allclose(
+        task.transitions.next_obs, (dataset.next_obs - moments.mean) / moments.std, rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_allclose(np.mean(task.transitions.obs, 0), 0.0, atol=1e-5)
+    np.testing.assert_allclose(task.transitions.action, dataset.action / 2.0, rtol=1e-6)
+    raw = task_of(dataset, env, "prdc", normalise_obs=False)
+    np.testing.assert_array_equal(raw.transitions.obs, dataset.obs)
 
 
 def test_a_dataset_of_another_environment_is_refused():

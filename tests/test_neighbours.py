@@ -24,7 +24,7 @@ def test_nearest_is_brute_force_in_float64(num_rows, dims, k):
     table_key, query_key = jax.random.split(KEY)
     table = 3.0 + jax.random.normal(table_key, (num_rows, dims))
     queries = table[:40] + 0.4 * jax.random.normal(query_key, (min(40, num_rows), dims))
-    found = jax.jit(neighbours.nearest, static_argnames="k")(queries, table, k)
+    found = jax.jit(neighbours.nearest, static_argnames="k")(queries, neighbours.table(table), k=k)
     rows, squared = by_differences(queries, table, k)
     np.testing.assert_array_equal(found.row, rows)
     np.testing.assert_allclose(found.squared, squared, rtol=1e-5, atol=1e-10)
@@ -33,11 +33,22 @@ def test_nearest_is_brute_force_in_float64(num_rows, dims, k):
     np.testing.assert_allclose(found.squared[:, k - 1], distance[:, 0] ** 2, rtol=1e-5)
 
 
+@pytest.mark.parametrize("beta", [0.0, 0.5, 7.5])
+def test_weights_scale_dimensions(beta):
+    table = jax.random.normal(KEY, (1500, 6))
+    queries = table[:30] + 0.5 * jax.random.normal(KEY, (30, 6))
+    scale = jnp.array([beta] * 4 + [1.0] * 2)
+    found = neighbours.nearest(queries, neighbours.table(table), scale**2)
+    rows, squared = by_differences(queries * scale, table * scale, 1)
+    np.testing.assert_array_equal(found.row, rows)
+    np.testing.assert_allclose(found.squared, squared, rtol=1e-4)
+
+
 def test_cancellation_is_put_right():
     """Rows 1e-3 apart at a distance of 100: differences tell them apart, where |x|^2 - 2 x y + |y|^2 cannot."""
     table = 100.0 * jax.random.normal(KEY, (1, 10)) + 1e-3 * jax.random.normal(KEY, (6, 10))
     table = jnp.concatenate([table, -table])  # so that no shift of the origin helps
-    found = neighbours.nearest(table, table)
+    found = neighbours.nearest(table, neighbours.table(table))
     np.testing.assert_array_equal(found.row[:, 0], np.arange(12))
     np.testing.assert_array_equal(found.squared, 0.0)
 
@@ -56,15 +67,17 @@ def test_the_graph_is_brute_force(monkeypatch):
 
 def test_no_matrix_of_all_distances_is_held():
     """Of 64 queries and 200,000 rows it would take 51 MB."""
-    shapes = jax.ShapeDtypeStruct((64, 8), jnp.float32), jax.ShapeDtypeStruct((200_000, 8), jnp.float32)
-    table = 200_000 * 8 * 4
-    memory = jax.jit(neighbours.nearest).lower(*shapes).compile().memory_analysis()
-    assert memory.temp_size_in_bytes < 3 * table + 64 * 200_000
+    sizes = {}
+    for num_rows in (20_000, 200_000):
+        rows = jax.ShapeDtypeStruct((num_rows, 8), jnp.float32)
+        shapes = jax.ShapeDtypeStruct((64, 8), jnp.float32), jax.eval_shape(neighbours.table, rows)
+        sizes[num_rows] = jax.jit(neighbours.nearest).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
+    assert sizes[200_000] < 1.1 * sizes[20_000] < 5e6
 
 
 @pytest.mark.parametrize("k", [0, 6])
 def test_wrong_k(k):
     rows = jnp.zeros((5, 2))
-    for search in (lambda: neighbours.nearest(rows, rows, k), lambda: neighbours.graph(rows, k)):
+    for search in (lambda: neighbours.nearest(rows, neighbours.table(rows), k=k), lambda: neighbours.graph(rows, k)):
         with pytest.raises(ValueError, match=f"k={k} of a table of 5 rows; it must be 1 to 5"):
             search()

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from rlzoo import names
+from rlzoo.types import Box, Env
 
 
 class Structure:
@@ -81,6 +82,16 @@ class Presets(dict[str, Preset]):
 
     def __missing__(self, name: str) -> Preset:
         raise names.unknown("preset", name, self)
+
+
+def bounded_box(env: Env, who: str, instead: str = "") -> Box:
+    """The action space of an environment, which must be a bounded box; otherwise a `ValueError`."""
+    space = env.action_space
+    if isinstance(space, Box) and space.bounded:
+        return space
+    kind = "an unbounded box" if isinstance(space, Box) else f"discrete, {space.n} actions"
+    remedy = instead if instead and not isinstance(space, Box) else ""
+    raise ValueError(f"{env.name}: its action space is {kind}; {who} needs a bounded box{remedy}")
 
 
 def as_dict(config: Any) -> dict[str, Any]:

@@ -31,12 +31,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from rlzoo.algorithms.config import Preset, Presets, Structure
+from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
 from rlzoo.algorithms.sac import default_target_entropy, soft_target, temperature_loss
 from rlzoo.blocks import masks, networks, optim, replay, rollout
 from rlzoo.blocks.distributions import TanhNormal, pre_tanh
 from rlzoo.blocks.vmapping import vmap
-from rlzoo.types import Algorithm, Box, Env, Transition
+from rlzoo.types import Algorithm, Env, Transition
 
 NAN = float("nan")
 
@@ -178,13 +178,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
     Raises:
         ValueError: the actions are discrete, or their box is unbounded.
     """
-    space = env.action_space
-    if not isinstance(space, Box) or not space.bounded:
-        kind = "an unbounded box" if isinstance(space, Box) else f"discrete, {space.n} actions"
-        raise ValueError(
-            f"{env.name}: its action space is {kind}; STAC needs a bounded box"
-            + "; use sac" * (not isinstance(space, Box))
-        )
+    space = bounded_box(env, "STAC", instead="; use sac")
     if math.isnan(hyper.target_entropy):
         hyper = hyper._replace(target_entropy=default_target_entropy(space))
     num_actions = math.prod(space.shape)

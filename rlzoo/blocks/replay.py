@@ -33,7 +33,7 @@ def size(buffer: PyTree, n: int, blocks: Int[Array, ""]) -> Int[Array, ""]:
 
 def sample(buffer: PyTree, key: jax.Array, size: Int[Array, ""], batch_size: int) -> PyTree:
     """``batch_size`` of the first ``size`` rows, each uniform and independent of the others."""
-    return _take(buffer, jax.random.randint(key, (batch_size,), 0, size))
+    return take(buffer, jax.random.randint(key, (batch_size,), 0, size))
 
 
 def sample_distinct(buffer: PyTree, key: jax.Array, size: Int[Array, ""], batch_size: int) -> PyTree:
@@ -50,10 +50,11 @@ def sample_distinct(buffer: PyTree, key: jax.Array, size: Int[Array, ""], batch_
     again = jnp.any((draws[:, None] == draws) & (index[:, None] > index), axis=1)
     place = jnp.cumsum(~again) - 1
     rows = draws[:batch_size].at[jnp.where(again, num_draws, place)].set(draws, mode="drop")
-    return _take(buffer, rows)
+    return take(buffer, rows)
 
 
-def _take(buffer: PyTree, rows: Int[Array, "B"]) -> PyTree:
+def take(buffer: PyTree, rows: Int[Array, "*B"]) -> PyTree:
+    """Rows by their numbers, which must be there."""
     return jax.tree.map(lambda x: x.at[rows].get(mode="promise_in_bounds"), buffer)
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from rlzoo.types import Discrete, Env
+from rlzoo.types import Discrete, Env, Transition
 
 
 class About(NamedTuple):
@@ -60,10 +60,42 @@ def observation_moments(dataset: Dataset) -> Moments:
     return Moments(jnp.asarray(obs.mean(0), jnp.float32), jnp.asarray(obs.std(0) + EPS, jnp.float32))
 
 
-def normalise(dataset: Dataset, moments: Moments) -> Dataset:
-    """The dataset with (obs - mean) / std for observations, current and next."""
-    one = lambda x: (x - moments.mean) / moments.std  # noqa: E731
-    return replace(dataset, obs=one(dataset.obs), next_obs=one(dataset.next_obs))
+class OfflineTask(NamedTuple):
+    """What an offline algorithm learns on, made of a `Dataset` for an environment; shared by all lanes of a sweep."""
+
+    transitions: Transition  # [N, ...]: observations normalised, actions in [-1, 1]
+    moments: Moments  # that normalise what the policy sees
+
+    @property
+    def num_rows(self) -> int:
+        return self.transitions.reward.shape[-1]
+
+
+def normalise(moments: Moments, obs: Float[Array, "*B"]) -> Float[Array, "*B"]:
+    """(obs - mean) / std."""
+    return (obs - moments.mean) / moments.std
+
+
+def task_of(dataset: Dataset, env: Env, who: str, normalise_obs: bool = True) -> OfflineTask:
+    """Normalise observations, current and next, by the moments of the current ones; map actions onto [-1, 1].
+
+    Raises:
+        ValueError: the dataset is not of this environment; for the algorithm ``who``.
+    """
+    check_for(dataset, env, who)
+    if normalise_obs:
+        moments = observation_moments(dataset)
+    else:
+        moments = Moments(jnp.zeros(env.obs_space.shape), jnp.ones(env.obs_space.shape))
+    transitions = Transition(
+        obs=normalise(moments, dataset.obs),
+        action=env.action_space.to_policy(dataset.action),
+        reward=dataset.reward,
+        terminated=dataset.terminated,
+        truncated=dataset.last & ~dataset.terminated,
+        next_obs=normalise(moments, dataset.next_obs),
+    )
+    return OfflineTask(transitions, moments)
 
 
 def concatenate(*datasets: Dataset, about: About | None = None) -> Dataset:

@@ -1,0 +1,209 @@
+"""TD3+BC: twin delayed deep deterministic policy gradient, with behaviour cloning as its only regulariser; offline.
+
+Fujimoto & Gu 2021, arXiv:2106.06860, Eq. 3 and 5; TD3: Fujimoto et al. 2018, arXiv:1802.09477, Alg. 1.
+Shapes: B = batch_size, A = action dimensions, N = rows of the dataset; the two critics are a leading axis. A sweep
+adds leading axes, and all its lanes share one dataset, the `task`.
+
+One `step` is ``policy_delay`` critic steps and then one of the policy and of all targets, on the last minibatch: TD3's
+counter, which starts at 1, without a branch. The budget of an offline run counts critic steps. Actions are in [-1, 1],
+whatever the environment's box. Observations are normalised by the dataset's moments, as in the authors' code.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float
+
+from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
+from rlzoo.blocks import networks, optim, replay
+from rlzoo.data.dataset import Dataset, Moments, normalise, task_of
+from rlzoo.types import Algorithm, Env
+
+
+@dataclass(frozen=True)
+class Config(Structure):  # static: fixes shapes, loop lengths and branches
+    batch_size: int = 256  # B, drawn with replacement
+    policy_delay: int = 2  # critic steps for each step of policy and targets
+    hidden: tuple[int, ...] = (256, 256)  # widths of the policy's and of each critic's layers
+    activation: str = "relu"  # tanh, relu, swish or gelu
+    layer_norm: bool = False  # in the critics, before each activation
+    normalise_obs: bool = True  # by the dataset's mean and standard deviation + 0.001
+
+    def __post_init__(self) -> None:
+        self.at_least(1, "batch_size", "policy_delay")
+        self.widths("hidden")
+        self.choice("activation", networks.ACTIVATIONS)
+
+
+class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
+    actor_learning_rate: float = 3e-4  # of Adam
+    critic_learning_rate: float = 3e-4  # of Adam
+    gamma: float = 0.99  # discount per environment step
+    tau: float = 0.005  # step of the targets towards what they follow
+    policy_noise: float = 0.2  # standard deviation of the noise on the target's action, of actions in [-1, 1]
+    noise_clip: float = 0.5  # bound of that noise
+    alpha: float = 2.5  # weight of the value against cloning
+    reward_scale: float = 1.0  # rewards are scale r + shift
+    reward_shift: float = 0.0
+
+
+class Params(NamedTuple):  # of what is learned, or of its targets or optimisers
+    actor: chex.ArrayTree
+    critics: chex.ArrayTree  # leaves [2, ...]
+
+
+class State(NamedTuple):  # all the next update needs, and nothing else
+    params: Params
+    target: Params
+    opt_state: Params
+    moments: Moments  # of the dataset's observations: acting needs them
+    key: chex.PRNGKey
+    step: jax.Array  # int32[], updates done; never batched
+
+
+def smoothed(
+    action: Float[Array, "*B A"],
+    noise: Float[Array, "*B A"],
+    policy_noise: Float[Array, ""] | float,
+    noise_clip: Float[Array, ""] | float,
+) -> Float[Array, "*B A"]:
+    """clip(action + clip(policy_noise noise, -noise_clip, noise_clip), -1, 1): the target policy, smoothed."""
+    return jnp.clip(action + jnp.clip(policy_noise * noise, -noise_clip, noise_clip), -1.0, 1.0)
+
+
+def td_target(
+    reward: Float[Array, "*B"],
+    terminated: Bool[Array, "*B"],
+    next_q: Float[Array, "E *B"],
+    gamma: Float[Array, ""] | float,
+) -> Float[Array, "*B"]:
+    """r + gamma (1 - terminated) min_i Q_i(s', a'), held constant."""
+    return jax.lax.stop_gradient(reward + gamma * (1.0 - terminated) * next_q.min(axis=0))
+
+
+def critic_loss(q: Float[Array, "E *B"], target: Float[Array, "*B"]) -> Float[Array, "E *B"]:
+    """(Q_i(s, a) - target)^2 of each critic."""
+    return (q - target) ** 2
+
+
+def value_loss(q: Float[Array, "*B"], alpha: Float[Array, ""] | float) -> Float[Array, "*B"]:
+    """-lambda Q(s, pi(s)) with lambda = alpha / mean |Q|, held constant, Eq. 5."""
+    return -alpha / jax.lax.stop_gradient(jnp.abs(q).mean()) * q
+
+
+def cloning_loss(action: Float[Array, "*B A"], wanted: Float[Array, "*B A"]) -> Float[Array, "*B"]:
+    """(pi(s) - a)^2, the mean over action dimensions."""
+    return jnp.mean((action - wanted) ** 2, axis=-1)
+
+
+def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> Algorithm:
+    """TD3+BC on a dataset; ``env`` gives the spaces, and is what the policy is evaluated in.
+
+    Raises:
+        ValueError: the dataset is not of this environment, or its actions are discrete.
+    """
+    space = bounded_box(env, "TD3+BC")
+    task = task_of(dataset, env, "td3_bc", config.normalise_obs)
+    num_actions = task.transitions.action.shape[-1]
+
+    network = partial(
+        networks.FeedForward, obs_shape=env.obs_space.shape, hidden=config.hidden, activation=config.activation
+    )
+    actor_net: Any = network(num_actions)
+    critic_net: Any = network(1, layer_norm=config.layer_norm)
+
+    def act(params, obs):
+        return jnp.tanh(actor_net.apply(params, obs))
+
+    def q_of(params, obs, action):
+        """Q(s, a) [2, B] of both critics."""
+        return jax.vmap(lambda one: critic_net.apply(one, obs, action))(params)[..., 0]
+
+    def policy(actor, obs, key, deterministic=False):
+        params, moments = actor
+        return space.from_policy(act(params, normalise(moments, obs)))
+
+    def optimisers(hyper):
+        return Params(optax.adam(hyper.actor_learning_rate), optax.adam(hyper.critic_learning_rate))
+
+    def init(key, hyper, task):
+        key, actor_key, critic_key = jax.random.split(key, 3)
+        obs, action = task.transitions.obs[:1], task.transitions.action[:1]
+        params = Params(
+            actor=actor_net.init(actor_key, obs),
+            critics=jax.vmap(lambda key: critic_net.init(key, obs, action))(jax.random.split(critic_key, 2)),
+        )
+        opt_state = Params(*(adam.init(x) for adam, x in zip(optimisers(hyper), params, strict=True)))
+        return State(params, params, opt_state, task.moments, key, jnp.int32(0))
+
+    def step(state, hyper, task):
+        key, row_key, noise_key = jax.random.split(state.key, 3)
+        adam, params, target = optimisers(hyper), state.params, state.target
+        rows = jax.random.randint(row_key, (config.policy_delay, config.batch_size), 0, task.num_rows)
+        noises = jax.random.normal(noise_key, (*rows.shape, num_actions))
+
+        # 1. Critics: a gradient step on each minibatch, while policy and targets stand still.
+        def critic_step(carry, now):
+            critics, opt_state = carry
+            rows, noise = now
+            batch = replay.take(task.transitions, rows)
+            next_action = smoothed(act(target.actor, batch.next_obs), noise, hyper.policy_noise, hyper.noise_clip)
+            reward = hyper.reward_scale * batch.reward + hyper.reward_shift
+            next_q = q_of(target.critics, batch.next_obs, next_action)
+            wanted = td_target(reward, batch.terminated, next_q, hyper.gamma)
+
+            def loss(critic_params):
+                q = q_of(critic_params, batch.obs, batch.action)
+                return critic_loss(q, wanted).mean(axis=-1).sum(), q.mean()
+
+            (error, q), grads = jax.value_and_grad(loss, has_aux=True)(critics)
+            return optim.descend(adam.critics, critics, opt_state, grads), {"loss/critic": error, "value/q": q}
+
+        start = params.critics, state.opt_state.critics
+        (critics, critic_state), metrics = jax.lax.scan(critic_step, start, (rows, noises))
+
+        # 2. Policy: the first critic's value, and the dataset's action, on the last minibatch.
+        batch = replay.take(task.transitions, rows[-1])
+
+        def loss(actor_params):
+            action = act(actor_params, batch.obs)
+            value_term = value_loss(q_of(critics, batch.obs, action)[0], hyper.alpha).mean()
+            cloning = cloning_loss(action, batch.action).mean()
+            return value_term + cloning, {"loss/policy": value_term, "loss/cloning": cloning}
+
+        grads, measured = jax.grad(loss, has_aux=True)(params.actor)
+        actor, actor_state = optim.descend(adam.actor, params.actor, state.opt_state.actor, grads)
+
+        # 3. Targets.
+        params = Params(actor, critics)
+        target = optim.polyak(target, params, hyper.tau)
+        metrics = jax.tree.map(jnp.mean, metrics) | measured
+        return State(params, target, Params(actor_state, critic_state), state.moments, key, state.step + 1), metrics
+
+    def value(state, hyper, obs, action):
+        """Mean of the two Q(s, a), in units of the scaled and shifted reward."""
+        q = q_of(state.params.critics, normalise(state.moments, obs), space.to_policy(action)).mean(axis=0)
+        return q, jnp.zeros_like(q)
+
+    return Algorithm(
+        "td3_bc",
+        config,
+        env,
+        hyper,
+        task,
+        init,
+        step,
+        actor=lambda state: (state.params.actor, state.moments),
+        policy=policy,
+        steps_per_update=config.policy_delay,
+        value=value,
+        offline=True,
+    )
+
+
+presets = Presets(classic=Preset(Config(), Hyper()))
