@@ -1,7 +1,7 @@
 """rlzoo: reinforcement-learning algorithms as pure functions in JAX, compiled whole and vmapped over everything."""
 
 from rlzoo import data, envs, report
-from rlzoo.algorithms import a2c, a3c, ga3c, ppo, sac, stac, td3_bc
+from rlzoo.algorithms import a2c, a3c, ga3c, ppo, prdc, sac, stac, td3_bc
 from rlzoo.drivers.checkpoint import load, save
 from rlzoo.drivers.evaluate import evaluate, value_error
 from rlzoo.drivers.run import run
@@ -25,6 +25,7 @@ __all__ = [
     "lane",
     "load",
     "ppo",
+    "prdc",
     "report",
     "resume",
     "run",

@@ -154,3 +154,60 @@ def numpy_adam(params, grads, state, rate):
         m, n = 0.9 * m + 0.1 * g, 0.999 * n + 0.001 * g**2
         updated.append(x - rate * m / (1 - 0.9**count) / (np.sqrt(n / (1 - 0.999**count)) + 1e-8))
     return jax.tree.unflatten(jax.tree.structure(params), updated)
+
+
+def numpy_adam_state(state, grads, like):
+    """Adam's averages after a step, as optax keeps them."""
+    tree = jax.tree.structure(like)
+    leaves = zip(jax.tree.leaves(float64(state[0].mu)), jax.tree.leaves(float64(state[0].nu)), grads, strict=True)
+    mu, nu = zip(*((0.9 * m + 0.1 * g, 0.999 * n + 0.001 * g**2) for m, n, g in leaves), strict=True)
+    averages = {"mu": jax.tree.unflatten(tree, mu), "nu": jax.tree.unflatten(tree, nu)}
+    return (state[0]._replace(count=state[0].count + 1, **averages), *state[1:])
+
+
+# --- an offline update in NumPy ---------------------------------------------------------------------------------------
+
+
+def numpy_act(actor, obs):
+    return np.tanh(numpy_feed_forward(actor["params"], obs))
+
+
+def numpy_q(critics, obs, action):
+    """Q [E, B] of every critic."""
+    x, num = np.concatenate([obs, action], -1), len(jax.tree.leaves(critics)[0])
+    each = [jax.tree.map(lambda leaf: leaf[i], critics)["params"] for i in range(num)]  # noqa: B023
+    return np.stack([numpy_feed_forward(one, x)[:, 0] for one in each])
+
+
+def numpy_normalised(dataset, half_width=(1.0, 3.0)):
+    """Observations, actions in [-1, 1] and next observations in float64, normalised by the current observations."""
+    obs, next_obs = np.asarray(dataset.obs, np.float64), np.asarray(dataset.next_obs, np.float64)
+    mean, std = obs.mean(0), obs.std(0) + 1e-3
+    return (obs - mean) / std, np.asarray(dataset.action, np.float64) / half_width, (next_obs - mean) / std
+
+
+def numpy_td3_critics(start, dataset, rows, noise, hyper):
+    """TD3's critic steps on minibatches ``rows`` [T, B]: critics, their mean loss, and obs and action of the last."""
+    all_obs, all_action, all_next = numpy_normalised(dataset)
+    target, critics, opt_state = float64(start.target), float64(start.params.critics), start.opt_state.critics
+    errors, ended = [], False
+    for t in range(len(rows)):
+        obs, action, next_obs = all_obs[rows[t]], all_action[rows[t]], all_next[rows[t]]
+        terminated = np.asarray(dataset.terminated)[rows[t]]
+        ended |= terminated.any()
+        moved = numpy_act(target.actor, next_obs) + np.clip(
+            hyper.policy_noise * noise[t], -hyper.noise_clip, hyper.noise_clip
+        )
+        reward = hyper.reward_scale * np.asarray(dataset.reward, np.float64)[rows[t]] + hyper.reward_shift
+        next_q = numpy_q(target.critics, next_obs, np.clip(moved, -1, 1)).min(0)
+        wanted = reward + hyper.gamma * (1 - terminated) * next_q
+
+        def loss(critics):
+            return ((numpy_q(critics, obs, action) - wanted) ** 2).mean(-1).sum()  # noqa: B023
+
+        errors.append(loss(critics))
+        grads = finite_differences(loss, critics)
+        new = numpy_adam(critics, grads, opt_state, hyper.critic_learning_rate)
+        critics, opt_state = new, numpy_adam_state(opt_state, grads, critics)
+    assert ended, "no terminated row among these: choose another key"
+    return critics, np.mean(errors), obs, action

@@ -44,6 +44,20 @@ def test_weights_scale_dimensions(beta):
     np.testing.assert_allclose(found.squared, squared, rtol=1e-4)
 
 
+@pytest.mark.parametrize("needed", [0, 1, 32, 33, 70])
+def test_searching_again_where_needed(needed):
+    """All that are needed, 70 being no multiple of the group; the others stay, or become exact with their group."""
+    rows = jax.random.normal(KEY, (500, 4))
+    queries = rows[:70] + 0.5
+    wrong = neighbours.Neighbours(jnp.full((70, 2), -1), jnp.full((70, 2), jnp.inf))
+    where = jax.random.permutation(KEY, 70) < needed
+    found = jax.jit(neighbours.nearest_where)(where, wrong, queries, neighbours.table(rows))
+    exact = neighbours.nearest(queries, neighbours.table(rows), k=2)
+    same = (np.asarray(found.row) == exact.row).all(1)
+    assert same[np.asarray(where)].all() and (found.row[~same] == -1).all()
+    assert same.sum() == min(70, -(-needed // 32) * 32)
+
+
 def test_cancellation_is_put_right():
     """Rows 1e-3 apart at a distance of 100: differences tell them apart, where |x|^2 - 2 x y + |y|^2 cannot."""
     table = 100.0 * jax.random.normal(KEY, (1, 10)) + 1e-3 * jax.random.normal(KEY, (6, 10))

@@ -9,8 +9,10 @@ from helpers import (
     copy,
     finite_differences,
     float64,
+    numpy_act,
     numpy_adam,
-    numpy_feed_forward,
+    numpy_q,
+    numpy_td3_critics,
     plane,
     plane_dataset,
 )
@@ -31,15 +33,6 @@ HYPER = td3_bc.Hyper(
 )
 
 
-def q_of(critics, obs, action):
-    x = np.concatenate([obs, action], -1)
-    return np.stack([numpy_feed_forward(jax.tree.map(lambda x: x[i], critics)["params"], x)[:, 0] for i in range(2)])  # noqa: B023
-
-
-def act(actor, obs):
-    return np.tanh(numpy_feed_forward(actor["params"], obs))
-
-
 def test_one_update_against_numpy():
     algo = td3_bc.make(plane(), td3_bc.Config(**SMALL), plane_dataset(), HYPER)
     start = copy(rlzoo.train(algo, KEY, 2)[0])  # so that Adam's averages and the targets are not those of the start
@@ -48,50 +41,21 @@ def test_one_update_against_numpy():
     _, row_key, noise_key = jax.random.split(start.key, 3)  # the same minibatches and noise
     rows = np.asarray(jax.random.randint(row_key, (2, 16), 0, 200))
     noise = np.asarray(jax.random.normal(noise_key, (2, 16, 2)), np.float64)
-    data = plane_dataset()
-    obs = np.asarray(data.obs, np.float64)
-    mean, std = obs.mean(0), obs.std(0) + 1e-3
-    params, target = float64(start.params), float64(start.target)
-    critics, opt_state, errors, ended = params.critics, start.opt_state.critics, [], False
-    for t in range(2):
-        s, s_next = (np.asarray(x, np.float64)[rows[t]] for x in ((obs - mean) / std, (data.next_obs - mean) / std))
-        a = np.asarray(data.action, np.float64)[rows[t]] / [1.0, 3.0]
-        terminated = np.asarray(data.terminated)[rows[t]]
-        ended |= terminated.any()
-        next_action = np.clip(act(target.actor, s_next) + np.clip(0.2 * noise[t], -0.5, 0.5), -1, 1)
-        reward = 2.0 * np.asarray(data.reward, np.float64)[rows[t]] - 0.3
-        y = reward + 0.9 * (1 - terminated) * q_of(target.critics, s_next, next_action).min(0)
-
-        def critic_loss(critics):
-            return ((q_of(critics, s, a) - y) ** 2).mean(-1).sum()  # noqa: B023
-
-        errors.append(critic_loss(critics))
-        grads = finite_differences(critic_loss, critics)
-        critics, opt_state = numpy_adam(critics, grads, opt_state, 2e-2), numpy_adam_state(opt_state, grads, critics)
-    assert ended
+    critics, error, obs, action = numpy_td3_critics(start, plane_dataset(), rows, noise, HYPER)
     assert_close(after.params.critics, critics, rtol=1e-4, atol=1e-5)
-    assert float(metrics["loss/critic"][0]) == pytest.approx(np.mean(errors), rel=1e-4)
+    assert float(metrics["loss/critic"][0]) == pytest.approx(error, rel=1e-4)
 
-    lam = 1.7 / np.abs(q_of(critics, s, act(params.actor, s))[0]).mean()
+    params, target = float64(start.params), float64(start.target)
+    lam = 1.7 / np.abs(numpy_q(critics, obs, numpy_act(params.actor, obs))[0]).mean()
 
     def policy_loss(actor):
-        return -lam * q_of(critics, s, act(actor, s))[0].mean() + ((act(actor, s) - a) ** 2).mean()
+        policy_action = numpy_act(actor, obs)
+        return -lam * numpy_q(critics, obs, policy_action)[0].mean() + ((policy_action - action) ** 2).mean()
 
     actor = numpy_adam(params.actor, finite_differences(policy_loss, params.actor), start.opt_state.actor, 1e-2)
     assert_close(after.params.actor, actor, rtol=1e-4, atol=1e-5)
     moved = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, target, td3_bc.Params(actor, critics))
     assert_close(after.target, moved, rtol=1e-4, atol=1e-5)
-
-
-def numpy_adam_state(state, grads, like):
-    """Adam's averages after a step, as optax keeps them."""
-    tree = jax.tree.structure(like)
-    leaves = zip(jax.tree.leaves(float64(state[0].mu)), jax.tree.leaves(float64(state[0].nu)), grads, strict=True)
-    mu, nu = zip(*((0.9 * m + 0.1 * g, 0.999 * n + 0.001 * g**2) for m, n, g in leaves), strict=True)
-    moved = state[0]._replace(
-        count=state[0].count + 1, mu=jax.tree.unflatten(tree, mu), nu=jax.tree.unflatten(tree, nu)
-    )
-    return (moved, *state[1:])
 
 
 def test_the_value_term_has_the_size_of_alpha():

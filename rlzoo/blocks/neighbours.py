@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 SLOTS = 1024  # rows of a tile
 AGAIN = 8  # candidates beyond k that are ranked again
+GROUP = 32  # queries that `nearest_where` searches at a time
 MATRIX = 2**24  # distances that `graph` holds at a time: 64 MiB
 
 
@@ -77,6 +78,26 @@ def nearest(
     _, chosen = jax.lax.top_k(-values, min(k + AGAIN, num_rows))
     candidates = jnp.minimum(jnp.take_along_axis(rows, chosen, axis=1), num_rows - 1)
     return among(queries, table.rows, candidates, weights, k)
+
+
+def nearest_where(
+    needed: Bool[Array, "B"],
+    found: Neighbours,
+    queries: Float[Array, "B D"],
+    table: Table,
+    weights: Float[Array, "D"] | None = None,
+) -> Neighbours:
+    """``found``, but searched by brute force where ``needed``: a group of queries at a time, as many as it takes."""
+    num_queries, k = found.row.shape
+    group = min(GROUP, num_queries)
+    order = jnp.argsort(~needed)  # those needed first
+
+    def one_group(i, found):
+        some = jax.lax.dynamic_slice_in_dim(order, i * group, group)
+        new = nearest(queries[some], table, weights, k)
+        return jax.tree.map(lambda x, y: x.at[some].set(y), found, new)
+
+    return jax.lax.fori_loop(0, -(-needed.sum() // group), one_group, found)
 
 
 def among(

@@ -1,0 +1,304 @@
+"""PRDC: policy regularisation with a dataset constraint, the nearest action in the data; offline.
+
+Ran et al. 2023, arXiv:2306.06569. The nearest row to (s, pi(s)) is searched among *all* rows of the dataset, by the
+distance |beta (s - s_j)|^2 + |pi(s) - a_j|^2. A large beta leaves the state's own row, which is TD3+BC; beta = 0 takes
+the nearest action of any state.
+Shapes: B = batch_size, S, A = observation and action dimensions, N = rows of the dataset, K = table_size. A sweep adds
+leading axes, and all its lanes share one dataset and one table, the `task`.
+
+The base is TD3, as in `td3_bc`. The search does not use the authors' KD-tree, but one of, see ``search``:
+  table  the K rows with the nearest *states* of every row, found once. A query's state is one of the data, so only
+         these can win if the winner is nearer than beta times the K-th state: then it is certified as exact. The rest
+         is nearly always exact too; `exact_share` measures it.
+  exact  as table, and what is not certified is searched again by brute force.
+  brute  every query against every row.
+Where the paper's text has the distance itself as loss, the code, which made the published numbers, has the mean squared
+difference of the actions; that is done here. Actions are in [-1, 1], whatever the environment's box.
+"""
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Int
+
+from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
+from rlzoo.algorithms.td3_bc import cloning_loss, critic_loss, smoothed, td_target, value_loss
+from rlzoo.blocks import neighbours, networks, optim, replay
+from rlzoo.blocks.neighbours import Neighbours, Table
+from rlzoo.data.dataset import Dataset, Moments, normalise, task_of
+from rlzoo.types import Algorithm, Env, Transition
+
+
+@dataclass(frozen=True)
+class Config(Structure):  # static: fixes shapes, loop lengths and branches
+    batch_size: int = 256  # B, drawn with replacement
+    policy_delay: int = 2  # critic steps for each step of policy and targets
+    hidden: tuple[int, ...] = (256, 256)  # widths of the policy's and of each critic's layers
+    activation: str = "relu"  # tanh, relu, swish or gelu
+    normalise_obs: bool = True  # by the dataset's mean and standard deviation + 0.001
+    k: int = 1  # the k-th nearest row's action is the wanted one
+    search: str = "table"  # table, exact or brute
+    table_size: int = 64  # K, nearest states that the table keeps of each row
+
+    def __post_init__(self) -> None:
+        self.at_least(1, "batch_size", "policy_delay", "k", "table_size")
+        self.widths("hidden")
+        self.choice("activation", networks.ACTIVATIONS)
+        self.choice("search", ("table", "exact", "brute"))
+        if self.k > self.table_size and self.search != "brute":
+            raise ValueError(f"k={self.k} of table_size={self.table_size} rows; use a larger table_size")
+
+
+class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
+    actor_learning_rate: float = 3e-4  # of Adam
+    critic_learning_rate: float = 3e-4  # of Adam
+    gamma: float = 0.99  # discount per environment step
+    tau: float = 0.005  # step of the targets towards what they follow
+    policy_noise: float = 0.2  # standard deviation of the noise on the target's action, of actions in [-1, 1]
+    noise_clip: float = 0.5  # bound of that noise
+    alpha: float = 2.5  # weight of the value against the constraint
+    beta: float = 2.0  # weight of normalised states against actions in the distance
+    reward_scale: float = 1.0  # rewards are scale r + shift
+    reward_shift: float = 0.0
+
+
+class Params(NamedTuple):  # of what is learned, or of its targets or optimisers
+    actor: chex.ArrayTree
+    critics: chex.ArrayTree  # leaves [2, ...]
+
+
+class State(NamedTuple):  # all the next update needs, and nothing else
+    params: Params
+    target: Params
+    opt_state: Params
+    moments: Moments  # of the dataset's observations: acting needs them
+    key: chex.PRNGKey
+    step: jax.Array  # int32[], updates done; never batched
+
+
+class Task(NamedTuple):
+    """The dataset, and what the search needs of it; () what it does not."""
+
+    transitions: Transition  # [N, ...]: observations normalised, actions in [-1, 1]
+    moments: Moments
+    rows: Table | tuple[()]  # of [s, a], for brute force
+    states: Neighbours | tuple[()]  # the K nearest states of every row [N, K], for the table
+
+    @property
+    def num_rows(self) -> int:
+        return self.transitions.reward.shape[-1]
+
+
+def table_search(
+    task: Task, index: Int[Array, "B"], action: Float[Array, "B A"], beta: Float[Array, ""] | float, k: int
+) -> tuple[Neighbours, Bool[Array, "B"]]:
+    """The k nearest to (s_index, action) among the table's candidates, and whether that is certain.
+
+    d_j^2 = beta^2 |s_index - s_j|^2 + |action - a_j|^2; a row out of the table has at least the first term of its last.
+    """
+    assert isinstance(task.states, Neighbours)
+    candidates, squared = replay.take(task.states, index)  # [B, K]
+    actions = task.transitions.action[candidates]  # [B, K, A]
+    distances = beta**2 * squared + jnp.sum((action[:, None] - actions) ** 2, axis=-1)
+    found = neighbours.best_of(candidates, distances, k)
+    whole = squared.shape[-1] == task.num_rows  # nothing is out of the table
+    return found, (found.squared[:, -1] <= beta**2 * squared[:, -1]) | whole
+
+
+def brute_search(
+    task: Task, index: Int[Array, "B"], action: Float[Array, "B A"], beta: Float[Array, ""] | float, k: int
+) -> Neighbours:
+    """The k nearest to (s_index, action) among all rows of the dataset."""
+    return neighbours.nearest(_queries(task, index, action), _table(task), _weights(task, beta), k)
+
+
+def _table(task: Task) -> Table:
+    assert isinstance(task.rows, Table)
+    return task.rows
+
+
+def _queries(task: Task, index, action):
+    obs = task.transitions.obs[index]
+    return jnp.concatenate([obs.reshape(len(obs), -1), action], axis=-1)
+
+
+def _weights(task: Task, beta):
+    """Of squared differences: beta^2 of states, 1 of actions."""
+    num_actions = task.transitions.action.shape[-1]
+    num_states = _table(task).rows.shape[-1] - num_actions
+    return jnp.concatenate([jnp.full(num_states, 1.0) * beta**2, jnp.ones(num_actions)])
+
+
+def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> Algorithm:
+    """PRDC on a dataset; ``env`` gives the spaces, and is what the policy is evaluated in.
+
+    Raises:
+        ValueError: the dataset is not of this environment, or its actions are discrete.
+    """
+    space = bounded_box(env, "PRDC")
+    task = search_task(task_of(dataset, env, "prdc", config.normalise_obs), config)
+    num_actions = task.transitions.action.shape[-1]
+
+    network = functools.partial(
+        networks.FeedForward, obs_shape=env.obs_space.shape, hidden=config.hidden, activation=config.activation
+    )
+    actor_net: Any = network(num_actions)
+    critic_net: Any = network(1)
+
+    def act(params, obs):
+        return jnp.tanh(actor_net.apply(params, obs))
+
+    def q_of(params, obs, action):
+        """Q(s, a) [2, B] of both critics."""
+        return jax.vmap(lambda one: critic_net.apply(one, obs, action))(params)[..., 0]
+
+    def policy(actor, obs, key, deterministic=False):
+        params, moments = actor
+        return space.from_policy(act(params, normalise(moments, obs)))
+
+    def optimisers(hyper):
+        return Params(optax.adam(hyper.actor_learning_rate), optax.adam(hyper.critic_learning_rate))
+
+    def search(task, index, action, beta):
+        """The k-th nearest row's action, and the share of queries for which it certainly is that."""
+        if config.search == "brute":
+            found, certified = brute_search(task, index, action, beta, config.k), jnp.ones(len(index), bool)
+        else:
+            found, certified = table_search(task, index, action, beta, config.k)
+        if config.search == "exact":
+            weights = _weights(task, beta)
+            queries = _queries(task, index, action)
+            found = neighbours.nearest_where(~certified, found, queries, _table(task), weights)
+        return task.transitions.action[found.row[:, -1]], certified.mean()
+
+    def init(key, hyper, task):
+        key, actor_key, critic_key = jax.random.split(key, 3)
+        obs, action = task.transitions.obs[:1], task.transitions.action[:1]
+        params = Params(
+            actor=actor_net.init(actor_key, obs),
+            critics=jax.vmap(lambda key: critic_net.init(key, obs, action))(jax.random.split(critic_key, 2)),
+        )
+        opt_state = Params(*(adam.init(x) for adam, x in zip(optimisers(hyper), params, strict=True)))
+        return State(params, params, opt_state, task.moments, key, jnp.int32(0))
+
+    def step(state, hyper, task):
+        key, row_key, noise_key = jax.random.split(state.key, 3)
+        adam, params, target = optimisers(hyper), state.params, state.target
+        rows = jax.random.randint(row_key, (config.policy_delay, config.batch_size), 0, task.num_rows)
+        noises = jax.random.normal(noise_key, (*rows.shape, num_actions))
+
+        # 1. Critics: a gradient step on each minibatch, while policy and targets stand still.
+        def critic_step(carry, now):
+            critics, opt_state = carry
+            rows, noise = now
+            batch = replay.take(task.transitions, rows)
+            next_action = smoothed(act(target.actor, batch.next_obs), noise, hyper.policy_noise, hyper.noise_clip)
+            reward = hyper.reward_scale * batch.reward + hyper.reward_shift
+            next_q = q_of(target.critics, batch.next_obs, next_action)
+            wanted = td_target(reward, batch.terminated, next_q, hyper.gamma)
+
+            def loss(critic_params):
+                q = q_of(critic_params, batch.obs, batch.action)
+                return critic_loss(q, wanted).mean(axis=-1).sum(), q.mean()
+
+            (error, q), grads = jax.value_and_grad(loss, has_aux=True)(critics)
+            return optim.descend(adam.critics, critics, opt_state, grads), {"loss/critic": error, "value/q": q}
+
+        start = params.critics, state.opt_state.critics
+        (critics, critic_state), metrics = jax.lax.scan(critic_step, start, (rows, noises))
+
+        # 2. Policy: the first critic's value, and the action of the nearest row, on the last minibatch.
+        obs = task.transitions.obs[rows[-1]]
+        wanted, certified = search(task, rows[-1], act(params.actor, obs), hyper.beta)
+
+        def loss(actor_params):
+            action = act(actor_params, obs)
+            value_term = value_loss(q_of(critics, obs, action)[0], hyper.alpha).mean()
+            constraint = cloning_loss(action, wanted).mean()
+            return value_term + constraint, {"loss/policy": value_term, "loss/constraint": constraint}
+
+        grads, measured = jax.grad(loss, has_aux=True)(params.actor)
+        actor, actor_state = optim.descend(adam.actor, params.actor, state.opt_state.actor, grads)
+
+        # 3. Targets.
+        params = Params(actor, critics)
+        target = optim.polyak(target, params, hyper.tau)
+        metrics = jax.tree.map(jnp.mean, metrics) | measured | {"search/certified": certified}
+        return State(params, target, Params(actor_state, critic_state), state.moments, key, state.step + 1), metrics
+
+    def value(state, hyper, obs, action):
+        """Mean of the two Q(s, a), in units of the scaled and shifted reward."""
+        q = q_of(state.params.critics, normalise(state.moments, obs), space.to_policy(action)).mean(axis=0)
+        return q, jnp.zeros_like(q)
+
+    return Algorithm(
+        "prdc",
+        config,
+        env,
+        hyper,
+        task,
+        init,
+        step,
+        actor=lambda state: (state.params.actor, state.moments),
+        policy=policy,
+        steps_per_update=config.policy_delay,
+        value=value,
+        offline=True,
+    )
+
+
+def search_task(task: Any, config: Config) -> Task:
+    """The offline task with what ``config.search`` needs."""
+    states, actions = task.transitions.obs.reshape(task.num_rows, -1), task.transitions.action
+    if max(config.k, 1) > task.num_rows:
+        raise ValueError(f"k={config.k} of a dataset of {task.num_rows} rows; use a smaller k")
+    rows = neighbours.table(jnp.concatenate([states, actions], axis=-1)) if config.search != "table" else ()
+    graph = _graph(states, min(config.table_size, task.num_rows)) if config.search != "brute" else ()
+    return Task(task.transitions, task.moments, rows, graph)
+
+
+def _graph(states: jax.Array, k: int) -> Neighbours:
+    """The graph of nearest states, which is dear: of the same states it is computed once."""
+    name = hashlib.sha256(np.asarray(states).tobytes()).hexdigest(), states.shape, k
+    if name not in _GRAPHS:
+        while len(_GRAPHS) >= 4:
+            _GRAPHS.pop(next(iter(_GRAPHS)))
+        _GRAPHS[name] = neighbours.graph(states, k)
+    return _GRAPHS[name]
+
+
+_GRAPHS: dict[Any, Neighbours] = {}
+
+
+def exact_share(algo: Algorithm, state: State, key: chex.PRNGKey, num_queries: int = 1024) -> dict[str, float]:
+    """How much of the table's search is certified, and how much is exact, at one agent's policy.
+
+    Args:
+        state: of one agent (of a sweep: `rlzoo.lane`). num_queries: states of the data, drawn with replacement.
+    Returns:
+        ``certified`` and ``exact``, shares of the queries: exact are those that brute force finds no nearer row for.
+    """
+    config, hyper = algo.config, algo.hyper
+    task = search_task(algo.task, Config(k=config.k, search="exact", table_size=config.table_size))
+    index = jax.random.randint(key, (num_queries,), 0, task.num_rows)
+    obs = task.transitions.obs[index] * state.moments.std + state.moments.mean
+    action = algo.env.action_space.to_policy(algo.policy(algo.actor(state), obs, key))
+    found, certified = table_search(task, index, action, hyper.beta, config.k)
+    exact = found.squared[:, -1] <= brute_search(task, index, action, hyper.beta, config.k).squared[:, -1] * (1 + 1e-5)
+    return {"certified": float(certified.mean()), "exact": float(exact.mean())}
+
+
+presets = Presets(
+    classic=Preset(Config(), Hyper()),
+    halfcheetah=Preset(Config(), Hyper(alpha=40.0)),
+    hopper=Preset(Config(), Hyper()),
+    walker2d=Preset(Config(), Hyper()),
+    antmaze=Preset(Config(), Hyper(alpha=7.5, beta=7.5, reward_scale=10_000.0, reward_shift=-1.0)),
+)
