@@ -1,7 +1,7 @@
 """rlzoo: reinforcement-learning algorithms as pure functions in JAX, compiled whole and vmapped over everything."""
 
 from rlzoo import data, envs, report
-from rlzoo.algorithms import a2c, a3c, ga3c, ppo, prdc, sac, stac, td3_bc
+from rlzoo.algorithms import a2c, a3c, bc, ga3c, ppo, prdc, sac, stac, td3_bc
 from rlzoo.drivers.checkpoint import load, save
 from rlzoo.drivers.evaluate import evaluate, value_error
 from rlzoo.drivers.run import run
@@ -10,12 +10,23 @@ from rlzoo.drivers.train import init, resume, train, updates_for
 
 __version__ = "0.1.0"
 
-ALGORITHMS = {"a2c": a2c, "a3c": a3c, "ga3c": ga3c, "ppo": ppo, "sac": sac, "stac": stac}
+ALGORITHMS = {
+    "a2c": a2c,
+    "a3c": a3c,
+    "bc": bc,
+    "ga3c": ga3c,
+    "ppo": ppo,
+    "prdc": prdc,
+    "sac": sac,
+    "stac": stac,
+    "td3_bc": td3_bc,
+}
 
 __all__ = [
     "ALGORITHMS",
     "a2c",
     "a3c",
+    "bc",
     "data",
     "envs",
     "evaluate",
