@@ -1,7 +1,7 @@
 """rlzoo: reinforcement-learning algorithms as pure functions in JAX, compiled whole and vmapped over everything."""
 
 from rlzoo import data, envs, report
-from rlzoo.algorithms import a2c, a3c, bc, ga3c, ppo, prdc, sac, stac, td3_bc
+from rlzoo.algorithms import a2c, a2pr, a3c, bc, ga3c, ppo, prdc, sac, stac, td3_bc
 from rlzoo.drivers.checkpoint import load, save
 from rlzoo.drivers.evaluate import evaluate, value_error
 from rlzoo.drivers.run import run
@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 ALGORITHMS = {
     "a2c": a2c,
+    "a2pr": a2pr,
     "a3c": a3c,
     "bc": bc,
     "ga3c": ga3c,
@@ -25,6 +26,7 @@ ALGORITHMS = {
 __all__ = [
     "ALGORITHMS",
     "a2c",
+    "a2pr",
     "a3c",
     "bc",
     "data",

@@ -186,28 +186,37 @@ def numpy_normalised(dataset, half_width=(1.0, 3.0)):
     return (obs - mean) / std, np.asarray(dataset.action, np.float64) / half_width, (next_obs - mean) / std
 
 
+def numpy_batch(dataset, rows, hyper):
+    """obs, action, next_obs, scaled reward and terminated of some rows."""
+    obs, action, next_obs = (x[rows] for x in numpy_normalised(dataset))
+    reward = hyper.reward_scale * np.asarray(dataset.reward, np.float64)[rows] + hyper.reward_shift
+    return obs, action, next_obs, reward, np.asarray(dataset.terminated)[rows]
+
+
+def numpy_td3_critic(target, critics, opt_state, batch, noise, hyper):
+    """TD3's critic step: critics, optimiser's state, loss, target and the target's action."""
+    obs, action, next_obs, reward, terminated = batch
+    noise = np.clip(hyper.policy_noise * noise, -hyper.noise_clip, hyper.noise_clip)
+    next_action = np.clip(numpy_act(target.actor, next_obs) + noise, -1, 1)
+    wanted = reward + hyper.gamma * (1 - terminated) * numpy_q(target.critics, next_obs, next_action).min(0)
+
+    def loss(critics):
+        return ((numpy_q(critics, obs, action) - wanted) ** 2).mean(-1).sum()
+
+    grads = finite_differences(loss, critics)
+    new = numpy_adam(critics, grads, opt_state, hyper.critic_learning_rate)
+    return new, numpy_adam_state(opt_state, grads, critics), loss(critics), wanted, next_action
+
+
 def numpy_td3_critics(start, dataset, rows, noise, hyper):
     """TD3's critic steps on minibatches ``rows`` [T, B]: critics, their mean loss, and obs and action of the last."""
-    all_obs, all_action, all_next = numpy_normalised(dataset)
-    target, critics, opt_state = float64(start.target), float64(start.params.critics), start.opt_state.critics
-    errors, ended = [], False
-    for t in range(len(rows)):
-        obs, action, next_obs = all_obs[rows[t]], all_action[rows[t]], all_next[rows[t]]
-        terminated = np.asarray(dataset.terminated)[rows[t]]
-        ended |= terminated.any()
-        moved = numpy_act(target.actor, next_obs) + np.clip(
-            hyper.policy_noise * noise[t], -hyper.noise_clip, hyper.noise_clip
+    critics, opt_state, errors, ended = float64(start.params.critics), start.opt_state.critics, [], False
+    for some, noise_of_some in zip(rows, noise, strict=True):
+        batch = numpy_batch(dataset, some, hyper)
+        critics, opt_state, error, _, _ = numpy_td3_critic(
+            float64(start.target), critics, opt_state, batch, noise_of_some, hyper
         )
-        reward = hyper.reward_scale * np.asarray(dataset.reward, np.float64)[rows[t]] + hyper.reward_shift
-        next_q = numpy_q(target.critics, next_obs, np.clip(moved, -1, 1)).min(0)
-        wanted = reward + hyper.gamma * (1 - terminated) * next_q
-
-        def loss(critics):
-            return ((numpy_q(critics, obs, action) - wanted) ** 2).mean(-1).sum()  # noqa: B023
-
-        errors.append(loss(critics))
-        grads = finite_differences(loss, critics)
-        new = numpy_adam(critics, grads, opt_state, hyper.critic_learning_rate)
-        critics, opt_state = new, numpy_adam_state(opt_state, grads, critics)
+        errors.append(error)
+        ended |= batch[-1].any()
     assert ended, "no terminated row among these: choose another key"
-    return critics, np.mean(errors), obs, action
+    return critics, np.mean(errors), batch[0], batch[1]

@@ -124,6 +124,10 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
         """Q(s, a) [2, B] of both critics."""
         return jax.vmap(lambda one: critic_net.apply(one, obs, action))(params)[..., 0]
 
+    def first_q_of(params, obs, action):
+        """Q_1(s, a) [B]."""
+        return critic_net.apply(jax.tree.map(lambda x: x[0], params), obs, action)[..., 0]
+
     def policy(actor, obs, key, deterministic=False):
         params, moments = actor
         return space.from_policy(act(params, normalise(moments, obs)))
@@ -172,7 +176,7 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
 
         def loss(actor_params):
             action = act(actor_params, batch.obs)
-            value_term = value_loss(q_of(critics, batch.obs, action)[0], hyper.alpha).mean()
+            value_term = value_loss(first_q_of(critics, batch.obs, action), hyper.alpha).mean()
             cloning = cloning_loss(action, batch.action).mean()
             return value_term + cloning, {"loss/policy": value_term, "loss/cloning": cloning}
 
