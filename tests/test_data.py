@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_same_bits
+from helpers import assert_same_bits, plane, plane_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +18,7 @@ from rlzoo.data.dataset import check_for, observation_moments, task_of
 from rlzoo.types import Box
 
 RNG = np.random.default_rng(0)
+KEY = jax.random.key(4)
 
 
 def hdf5(path, num_rows=12, terminals=(), timeouts=None, **others):
@@ -346,3 +347,61 @@ def test_datasets_are_pytrees_without_their_text():
     dataset = recorded()
     assert len(jax.tree.leaves(dataset)) == 6
     assert jax.jit(lambda x: x.reward.sum())(dataset).shape == ()
+
+
+# --- recording --------------------------------------------------------------------------------------------------------
+
+
+def assert_episodes_are_whole(dataset, env):
+    """Inside an episode rows follow each other; the environment's own dynamics made them."""
+    follows = ~np.asarray(dataset.last)[:-1]
+    np.testing.assert_array_equal(np.asarray(dataset.next_obs)[:-1][follows], np.asarray(dataset.obs)[1:][follows])
+    assert not np.asarray(dataset.terminated & ~dataset.last).any()
+    assert jax.vmap(env.action_space.contains)(dataset.action).all()
+    assert dataset.about.env == env.name
+    moved = np.asarray(dataset.next_obs - dataset.obs) - np.asarray(dataset.action) * [0.5, 0.2]
+    assert 0.09 < moved.std() < 0.11  # the noise of `plane`
+
+
+def test_collecting():
+    env = plane()
+    dataset = data.collect(env, None, KEY, 400, num_envs=4)
+    assert dataset.num_rows == 400
+    assert_episodes_are_whole(dataset, env)
+    assert np.asarray(dataset.last)[99::100].all()
+    assert np.asarray(dataset.terminated).any() and np.asarray(dataset.last & ~dataset.terminated).sum() > 4
+    assert_same_bits(dataset, data.collect(env, None, KEY, 400, num_envs=4))
+    left = data.collect(env, lambda obs, key: jnp.full((2, 2), -1.0), KEY, 20, num_envs=2)
+    assert (left.action == -1.0).all() and not left.terminated.any()
+    with pytest.raises(ValueError, match="num_rows=30 is no multiple of num_envs=4"):
+        data.collect(env, None, KEY, 30, num_envs=4)
+
+
+def test_a_replay_buffer_as_a_dataset():
+    env = plane()
+    config = rlzoo.sac.Config(num_envs=2, num_steps=3, batch_size=16, capacity=300, warmup=24, hidden=(4,))
+    algo = rlzoo.sac.make(env, config)
+    state, _ = rlzoo.train(algo, KEY, 20)
+    dataset = data.from_replay(env, state.replay, 24 + 20 * 6, num_envs=2)
+    assert dataset.num_rows == 144
+    assert_episodes_are_whole(dataset, env)
+    assert float(jnp.abs(dataset.action[:, 1]).max()) > 1.5  # in the environment's own units
+    with pytest.raises(ValueError, match="num_rows=301; it must be a multiple of num_envs=2, and at most 300"):
+        data.from_replay(env, state.replay, 301, num_envs=2)
+
+
+def test_quality():
+    dataset = plane_dataset(200)
+    about = data.About("plane", "own/plane", -5.0, 5.0)
+    found = data.quality(dataset.replace(about=about))
+    ends = np.flatnonzero(dataset.last) + 1
+    pieces = np.split(np.asarray(dataset.reward, np.float64), ends[:-1])
+    np.testing.assert_allclose(found.returns, [piece.sum() for piece in pieces], rtol=1e-5)
+    assert found.trajectory_quality == pytest.approx((np.mean(found.returns) + 5.0) / 10.0, rel=1e-5)
+    assert found.num_episodes == len(ends) and 0.5 < found.coverage <= 1.0
+    half = jax.tree.map(lambda x: x[:100], dataset)
+    assert data.quality(half, reference=dataset).coverage < data.quality(dataset, reference=dataset).coverage == 1.0
+    assert np.isnan(data.quality(dataset).trajectory_quality)
+    same = data.quality(dataset.replace(obs=jnp.zeros((200, 2)), action=jnp.zeros((200, 2))))
+    assert same.coverage == pytest.approx(1 / 200)
+    assert f"200 transitions in {len(ends)} episodes; mean return" in str(found) and "█" in str(found)

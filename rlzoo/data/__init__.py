@@ -4,10 +4,26 @@ from pathlib import Path
 from typing import Any
 
 from rlzoo.data import d4rl, minari, npz
+from rlzoo.data.collect import collect, from_replay
 from rlzoo.data.dataset import About, Dataset, concatenate, normalised_score
 from rlzoo.data.npz import save
+from rlzoo.data.quality import Quality, quality
 
-__all__ = ["About", "Dataset", "concatenate", "d4rl", "load", "minari", "normalised_score", "npz", "save"]
+__all__ = [
+    "About",
+    "Dataset",
+    "Quality",
+    "collect",
+    "concatenate",
+    "d4rl",
+    "from_replay",
+    "load",
+    "minari",
+    "normalised_score",
+    "npz",
+    "quality",
+    "save",
+]
 
 
 def load(path: str | Path, **options: Any) -> Dataset:

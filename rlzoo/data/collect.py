@@ -1,0 +1,78 @@
+"""Record transitions: of a policy in its environment, or out of a replay buffer."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rlzoo.blocks import rollout
+from rlzoo.data.dataset import About, Dataset
+from rlzoo.types import Env, Transition
+
+Policy = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def collect(
+    env: Env,
+    policy: Policy | None,
+    key: jax.Array,
+    num_rows: int,
+    num_envs: int = 16,
+    task: Any = None,
+    about: About = About(),
+) -> Dataset:
+    """Run ``num_envs`` environments side by side in one program, each for its share of the rows.
+
+    Rows of one environment are together, in the order of time; its last episode is cut where its share ends.
+
+    Args:
+        policy: (obs [num_envs, ...], key) -> actions of the environment; of an algorithm
+            ``lambda obs, key: algo.policy(algo.actor(state), obs, key)``. None: uniformly random actions.
+        num_rows: a multiple of ``num_envs``. task: the environment's parameters; default: its own.
+        about: the environment's name is filled in.
+    Raises:
+        ValueError: the rows do not divide among the environments.
+    """
+    if num_rows < 1 or num_rows % num_envs:
+        raise ValueError(
+            f"num_rows={num_rows} is no multiple of num_envs={num_envs}; every environment takes its share"
+        )
+    act = policy or (lambda obs, key: jax.vmap(env.action_space.sample)(jax.random.split(key, num_envs)))
+    steps = num_rows // num_envs
+
+    @jax.jit
+    def record(key, task):
+        start_key, run_key = jax.random.split(key)
+        envs = rollout.init(env, start_key, task, num_envs)
+        batch = rollout.collect(env, lambda obs, key: (act(obs, key), ()), envs, run_key, task, steps)[1]
+        return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:]), batch)
+
+    rows = record(key, env.params if task is None else task)
+    last = (rows.terminated | rows.truncated).at[steps - 1 :: steps].set(True)
+    return _dataset(rows, last, about._replace(env=env.name))
+
+
+def from_replay(env: Env, replay: Transition, num_rows: int, num_envs: int = 1, about: About = About()) -> Dataset:
+    """The first ``num_rows`` of a replay buffer that is not full, such as SAC's ``state.replay``, as a Dataset.
+
+    Rows are sorted by environment, so that episodes are together.
+
+    Args:
+        replay: rows [capacity, ...] in the order of writing, those of one time side by side; actions as the critics see
+            them, in [-1, 1] or integers. num_envs: how many ran side by side.
+    """
+    if not 1 <= num_rows <= len(replay.reward) or num_rows % num_envs:
+        raise ValueError(
+            f"num_rows={num_rows}; it must be a multiple of num_envs={num_envs}, and at most {len(replay.reward)}"
+        )
+    by_env = jnp.arange(num_rows).reshape(-1, num_envs).T.reshape(-1)
+    rows = jax.tree.map(lambda x: x[by_env], replay)
+    rows = rows._replace(action=env.action_space.from_policy(rows.action))
+    steps = num_rows // num_envs
+    last = (rows.terminated | rows.truncated).at[steps - 1 :: steps].set(True)
+    return _dataset(rows, last, about._replace(env=env.name))
+
+
+def _dataset(rows: Transition, last: jax.Array, about: About) -> Dataset:
+    return Dataset(rows.obs, rows.action, rows.reward, rows.next_obs, rows.terminated, last, about)
