@@ -1,4 +1,4 @@
-"""The command line: ``rlzoo train | eval | plot | list``."""
+"""The command line: ``rlzoo train | eval | plot | collect | list``."""
 
 import argparse
 import dataclasses
@@ -20,11 +20,13 @@ USAGE = """rlzoo: reinforcement learning in JAX, compiled whole
   rlzoo train ALGORITHM --env ENV …   train one agent, or a sweep over hyperparameters times seeds
   rlzoo eval DIRECTORY                evaluate what a run left
   rlzoo plot DIRECTORY                draw its curves and sensitivities, print its table
+  rlzoo collect SOURCE --output FILE  record a dataset: of a run's policy, of its replay, or of random actions
   rlzoo list                          algorithms with their fields, and environments
 
 `rlzoo COMMAND --help` shows the options. For example:
 
   rlzoo train ppo --env gymnax/CartPole-v1 --steps 100000 --hyper.learning-rate 1e-4 1e-3 --seeds 8
+  rlzoo train prdc --env brax/hopper --data hopper-medium.npz --steps 100000
 """
 
 
@@ -46,7 +48,13 @@ def _dispatch(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE, end="")
         return 0
-    commands: dict[str, Callable[[list[str]], int]] = {"train": _train, "eval": _eval, "plot": _plot, "list": _list}
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "train": _train,
+        "eval": _eval,
+        "plot": _plot,
+        "collect": _collect,
+        "list": _list,
+    }
     if argv[0] not in commands:
         raise unknown("command", argv[0], commands)
     return commands[argv[0]](argv[1:])
@@ -60,7 +68,9 @@ class TrainOptions:
     env: str
     """such as gymnax/CartPole-v1 or brax/halfcheetah"""
     steps: int = 1_000_000
-    """environment steps per agent"""
+    """environment steps per agent; offline, gradient steps"""
+    data: Path | None = None
+    """offline algorithms: the dataset, a .npz of rlzoo, a .hdf5 of D4RL, or the folder of a Minari dataset"""
     seeds: int = 1
     """agents per setting"""
     seed: int = 0
@@ -99,8 +109,9 @@ def _train(argv: list[str]) -> int:
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--preset")
     early.add_argument("--env", default="")
+    early.add_argument("--data", default="")
     known, _ = early.parse_known_args(argv[1:])
-    preset = module.presets[known.preset or preset_for(known.env, module.presets)]
+    preset = module.presets[known.preset or preset_for(known.env, module.presets, known.data)]
 
     options: Any = tyro.cli(
         _options(module, preset),
@@ -110,6 +121,9 @@ def _train(argv: list[str]) -> int:
     )
     if options.seeds < 1:
         raise ValueError(f"--seeds {options.seeds}; it must be 1 or more")
+    if (options.data is not None) != is_offline(module):
+        what = "learns from a dataset; give --data" if is_offline(module) else "learns online; leave --data out"
+        raise ValueError(f"{argv[0]} {what}")
     hyper = {field.name: getattr(options.hyper, field.name) for field in dataclasses.fields(options.hyper)}
     for name, values in hyper.items():
         if not values or len(set(values)) < len(values):
@@ -119,6 +133,7 @@ def _train(argv: list[str]) -> int:
         "algorithm": argv[0],
         "env": options.env,
         "env_options": {"backend": options.backend} if options.backend else {},
+        "data": str(options.data) if options.data else None,
         "config": {name: value for name, value in vars(options.config).items()},
         "hyper": hyper,
         "seeds": options.seeds,
@@ -172,9 +187,18 @@ def _refuse_other(about: dict[str, Any], directory: Path) -> None:
             )
 
 
-def preset_for(env: str, presets: Iterable[str]) -> str:
-    """The preset that is tuned for an environment (RiskyPointMass-v0: risky_point_mass), its family, or neither."""
+def is_offline(module: ModuleType) -> bool:
+    return "dataset" in inspect.signature(module.make).parameters
+
+
+def preset_for(env: str, presets: Iterable[str], data: str = "") -> str:
+    """The preset that is tuned for a dataset (hopper-medium-v2: hopper_medium), for an environment
+    (RiskyPointMass-v0: risky_point_mass), for its family, or for nothing in particular.
+    """
     suite, _, name = env.partition("/")
+    of_data = re.sub(r"-v\d+$", "", Path(data).stem).replace("-", "_").lower()
+    if of_data in presets:
+        return of_data
     own = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", re.sub(r"-v\d+$", "", name)).lower()
     family = "brax" if suite == "brax" else "minatar" if name.endswith("MinAtar") else "classic"
     return next((preset for preset in (own, family) if preset in presets), "classic")
@@ -189,7 +213,10 @@ def build(about: dict[str, Any]) -> Any:
     config = module.Config(**{name: tuple(x) if isinstance(x, list) else x for name, x in about["config"].items()})
     single = {name: values[0] for name, values in about["hyper"].items() if len(values) == 1}
     several = {name: values for name, values in about["hyper"].items() if len(values) > 1}
-    algo = module.make(env, config, module.Hyper(**single))
+    if is_offline(module):
+        algo = module.make(env, config, rlzoo.data.load(about["data"]), module.Hyper(**single))
+    else:
+        algo = module.make(env, config, module.Hyper(**single))
     return rlzoo.sweep(algo, rlzoo.grid(algo.hyper, **several) if several else algo.hyper)
 
 
@@ -286,6 +313,51 @@ def _plot(argv: list[str]) -> int:
     parser.add_argument("directory", type=Path)
     options = parser.parse_args(argv)
     _draw(options.directory, _about(options.directory))
+    return 0
+
+
+def _collect(argv: list[str]) -> int:
+    import jax
+
+    import rlzoo
+    from rlzoo.drivers.train import steps_after
+
+    parser = argparse.ArgumentParser(prog="rlzoo collect", description="Record a dataset.", allow_abbrev=False)
+    parser.add_argument("source", help="a run's directory, or an environment for uniformly random actions")
+    parser.add_argument("--output", type=Path, required=True, help="the .npz file")
+    parser.add_argument("--rows", type=int, default=100_000, help="transitions (default: %(default)s)")
+    parser.add_argument("--num-envs", type=int, default=20, help="side by side (default: %(default)s)")
+    parser.add_argument("--lane", type=int, nargs=2, default=(0, 0), help="setting and seed of the run's agent")
+    parser.add_argument("--deterministic", action="store_true", help="act by the policy's mode; default: sample")
+    parser.add_argument(
+        "--replay", action="store_true", help="what the agent's replay buffer holds, in place of acting"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the environments and actions")
+    parser.add_argument("--random-score", type=float, help="reference return of the random policy")
+    parser.add_argument("--expert-score", type=float, help="reference return of an expert")
+    options = parser.parse_args(argv)
+
+    scores = options.random_score, options.expert_score
+    about, key = rlzoo.data.About(options.output.stem, "", *scores), jax.random.key(options.seed)
+    _cache_programs()
+    if not Path(options.source).is_dir():
+        env = rlzoo.envs.make(options.source)
+        dataset = rlzoo.data.collect(env, None, key, options.rows, options.num_envs, about=about)
+    else:
+        runs = build(_about(Path(options.source)))
+        state = rlzoo.lane(rlzoo.load(Path(options.source) / "checkpoints", runs), *options.lane)
+        algo = rlzoo.setting(runs, options.lane[0])
+        if options.replay:
+            if not hasattr(state, "replay"):
+                raise ValueError(f"{algo.name} has no replay buffer; leave --replay out")
+            rows = min(options.rows, steps_after(algo, int(state.step)))
+            dataset = rlzoo.data.from_replay(algo.env, state.replay, rows, algo.config.num_envs, about)
+        else:
+            actor = algo.actor(state)
+            policy = lambda obs, key: algo.policy(actor, obs, key, options.deterministic)  # noqa: E731
+            dataset = rlzoo.data.collect(algo.env, policy, key, options.rows, options.num_envs, about=about)
+    print(rlzoo.data.quality(dataset))
+    print(rlzoo.data.save(options.output, dataset))
     return 0
 
 

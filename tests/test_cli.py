@@ -124,6 +124,39 @@ def test_help(capsys):
     assert code == 0 and "--hyper.learning-rate" in out and "of Adam" in re.sub(r"\s+", " ", out)
 
 
+def test_collect_train_offline_and_eval(capsys, tmp_path):
+    collect = "collect gymnax/Pendulum-v1 --rows 400 --num-envs 4 --output own-medium.npz --random-score -1200"
+    code, out, err = call(f"{collect} --expert-score -150", capsys)
+    assert code == 0, err
+    assert "400 transitions in 4 episodes; mean return" in out and "own-medium.npz" in out
+    dataset = rlzoo.data.load("own-medium.npz")
+    assert dataset.about == ("own-medium", "gymnax/Pendulum-v1", -1200.0, -150.0)
+
+    bc = "train bc --env gymnax/Pendulum-v1 --data own-medium.npz --steps 6 --report-every 3 --eval-episodes 2"
+    code, out, err = call(f"{bc} --config.hidden 8 --seeds 2 --directory out", capsys)
+    assert code == 0, err
+    assert "2 seeds, 6 steps each in 6 updates" in out
+    code, out, _ = call("eval out --episodes 2", capsys)
+    assert code == 0 and "bc on gymnax/Pendulum-v1 at 6 steps" in out
+    code, out, err = call("collect out --lane 0 1 --rows 40 --num-envs 2 --deterministic --output again.npz", capsys)
+    assert code == 0, err
+    again = rlzoo.data.load("again.npz")
+    assert again.num_rows == 40 and again.about.random_score is None
+    for line, message in (
+        (bc.replace("--data own-medium.npz ", ""), "bc learns from a dataset; give --data"),
+        (f"{TRAIN} --data own-medium.npz", "ppo learns online; leave --data out"),
+        (bc.replace("own-medium", "other"), "there is no file other.npz"),
+        (
+            bc.replace("Pendulum-v1", "MountainCarContinuous-v0"),
+            "was recorded in gymnax/Pendulum-v1, not in gymnax/Mount",
+        ),
+        ("collect out --output x.npz --replay", "bc has no replay buffer; leave --replay out"),
+        ("collect out --lane 0 2 --output x.npz", r"lane \(0, 2\) is outside the sweep's lanes \[1, 2\]"),
+    ):
+        code, out, err = call(line, capsys)
+        assert code == 2 and re.search(message, err), (line, err)
+
+
 def test_labels_follow_the_order_of_the_grid():
     about = {"algorithm": "ppo", "hyper": {"learning_rate": [1e-3, 1e-2], "gamma": [0.9, 0.99], "clip_eps": [0.2]}}
     hyper = rlzoo.grid(rlzoo.ppo.Hyper(), learning_rate=[1e-3, 1e-2], gamma=[0.9, 0.99])
@@ -134,7 +167,7 @@ def test_labels_follow_the_order_of_the_grid():
 
 def test_the_preset_for_an_environment():
     """Its own, its family's, or the classic one."""
-    from rlzoo import a3c, ppo, stac
+    from rlzoo import a2pr, a3c, ppo, prdc, stac
     from rlzoo.cli import preset_for
 
     chosen = {
@@ -148,3 +181,5 @@ def test_the_preset_for_an_environment():
     }
     for (module, env), preset in chosen.items():
         assert preset_for(env, module.presets) == preset
+    assert preset_for("brax/hopper", a2pr.presets, "data/hopper-medium-replay-v2.hdf5") == "hopper_medium_replay"
+    assert preset_for("brax/hopper", prdc.presets, "data/hopper-medium.npz") == "hopper"

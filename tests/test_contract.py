@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_close, assert_same_bits, copy, named_leaves
+from helpers import assert_close, assert_same_bits, copy, named_leaves, plane, plane_dataset
 
 import rlzoo
-from rlzoo import a2c, a3c, ga3c, ppo, sac, stac
+from rlzoo import a2c, a2pr, a3c, bc, ga3c, ppo, prdc, sac, stac, td3_bc
 from rlzoo.algorithms.config import as_dict
 from rlzoo.drivers.train import float32
 
@@ -25,6 +25,8 @@ class Case(NamedTuple):
     shared: tuple[str, ...] = ()  # leaves that are rightly equal for two seeds
     bad: tuple[tuple[dict[str, Any], str], ...] = ()  # wrong Config values, and what the error must say
     idle: tuple[str, ...] = ()  # numbers that this structure rightly has no use for
+    swept: str = "gamma"
+    values: tuple[float, ...] = (0.9, 0.99, 0.5, 0.6)  # of it: in the sweep, and in another of the same program
 
 
 # Every number matters only where nothing else switches it off: annealing on, a value clip and a norm that bind.
@@ -102,10 +104,27 @@ STAC_BAD = (
 REDQ = {"num_critics": 3, "policy_delay": 2}
 QUANTILE = {"critic": "quantile", "temperature": "adam"}
 
+OFFLINE_SMALL = {"batch_size": 16, "hidden": (16,)}
+OFFLINE_HYPER = {"actor_learning_rate": 3e-3, "critic_learning_rate": 3e-3, "noise_clip": 0.25}
+OFFLINE_SHARED = (".step", ".count", ".moments.mean", ".moments.std")
+OFFLINE_BAD = (
+    ({"batch_size": 0}, "batch_size=0; it must be a whole number, 1 or more"),
+    ({"bacth_size": 8}, "unknown (bc|td3_bc|prdc|a2pr).Config field 'bacth_size'; did you mean 'batch_size'"),
+)
+PRDC_BAD = (
+    ({"search": "tabel"}, "unknown search 'tabel'; did you mean 'table'"),
+    ({"k": 9}, "k=9 of table_size=8 rows; use a larger table_size"),
+)
+A2PR_BAD = (({"vae_hidden": 750}, "vae_hidden=750; it must be a tuple"),)
+A2PR_SMALL = {"batch_size": 16, "actor_hidden": (16,), "critic_hidden": (16,), "vae_hidden": (16,)}
+
 CASES = {
     "a2c discrete": Case(a2c, "gymnax/CartPole-v1", a2c.Config(**A2C_SMALL), A2C_HYPER, A2C_SHARED, A2C_BAD),
     "a2c continuous": Case(
         a2c, "gymnax/Pendulum-v1", a2c.Config(**A2C_SMALL, **A2C_ALL), A2C_HYPER, (*PPO_SHARED, ".episode_length")
+    ),
+    "a2pr": Case(
+        a2pr, "own/plane", a2pr.Config(**A2PR_SMALL), OFFLINE_HYPER, OFFLINE_SHARED, (*OFFLINE_BAD, *A2PR_BAD)
     ),
     "a2c pixels": Case(
         a2c, "gymnax/Breakout-MinAtar", a2c.Config(**A2C_SMALL), A2C_HYPER, (*A2C_SHARED, ".episode_return")
@@ -115,6 +134,16 @@ CASES = {
         a3c, "gymnax/Pendulum-v1", a3c.Config(**A3C_SMALL), A3C_HYPER, (*A3C_SHARED, ".episode_length")
     ),
     "a3c random": Case(a3c, "gymnax/CartPole-v1", a3c.Config(**A3C_SMALL, **RANDOM), A3C_HYPER, A3C_SHARED),
+    "bc": Case(
+        bc,
+        "own/plane",
+        bc.Config(**OFFLINE_SMALL),
+        {},
+        OFFLINE_SHARED,
+        OFFLINE_BAD,
+        swept="learning_rate",
+        values=(1e-3, 2e-3, 3e-3, 4e-3),
+    ),
     "ga3c discrete": Case(ga3c, "gymnax/CartPole-v1", ga3c.Config(**A2C_SMALL), A2C_HYPER, (".step",), GA3C_BAD),
     "ga3c continuous": Case(
         ga3c, "gymnax/Pendulum-v1", ga3c.Config(**A2C_SMALL, prediction_lag=2), A2C_HYPER, (".step", ".episode_length")
@@ -122,12 +151,24 @@ CASES = {
     "ppo discrete": Case(ppo, "gymnax/CartPole-v1", ppo.Config(**SMALL), PPO_HYPER, PPO_SHARED, PPO_BAD),
     "ppo continuous": Case(ppo, "gymnax/Pendulum-v1", ppo.Config(**SMALL), PPO_HYPER, (*PPO_SHARED, ".episode_length")),
     "ppo pixels": Case(ppo, "gymnax/Breakout-MinAtar", ppo.Config(**SMALL), PPO_HYPER, PPO_SHARED),
+    "prdc": Case(
+        prdc,
+        "own/plane",
+        prdc.Config(**OFFLINE_SMALL, table_size=8),
+        OFFLINE_HYPER,
+        OFFLINE_SHARED,
+        (*OFFLINE_BAD, *PRDC_BAD),
+    ),
+    "prdc exact": Case(
+        prdc, "own/plane", prdc.Config(**OFFLINE_SMALL, table_size=8, search="exact"), OFFLINE_HYPER, OFFLINE_SHARED
+    ),
     "sac discrete": Case(
         sac, "gymnax/CartPole-v1", sac.Config(**SAC_SMALL, **REDQ), SAC_HYPER, (*SAC_SHARED, ".replay.reward")
     ),
     "sac continuous": Case(
         sac, "gymnax/Pendulum-v1", sac.Config(**SAC_SMALL), SAC_HYPER, SAC_SHARED, SAC_BAD + SAC_ONLY_BAD
     ),
+    "td3_bc": Case(td3_bc, "own/plane", td3_bc.Config(**OFFLINE_SMALL), OFFLINE_HYPER, OFFLINE_SHARED, OFFLINE_BAD),
     "stac": Case(stac, "gymnax/Pendulum-v1", stac.Config(**SAC_SMALL), SAC_HYPER, SAC_SHARED, SAC_BAD + STAC_BAD),
     "stac quantile": Case(
         stac, "gymnax/Pendulum-v1", stac.Config(**SAC_SMALL, **QUANTILE), SAC_HYPER, SAC_SHARED, idle=("beta",)
@@ -138,14 +179,18 @@ CASES = {
 class Built(NamedTuple):
     case: Case
     algo: Any
-    runs: Any  # two settings of gamma; keys give two seeds
+    runs: Any  # two settings of the swept number; keys give two seeds
     traces: list[int]  # grows whenever `step` is traced, that is when a program is compiled
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda name: name.replace(" ", "-"))
 def built(request):
     case = CASES[request.param]
-    algo = case.module.make(rlzoo.envs.make(case.env), case.config, case.module.Hyper(**case.hyper))
+    hyper = case.module.Hyper(**case.hyper)
+    if case.env == "own/plane":
+        algo = case.module.make(plane(), case.config, plane_dataset(), hyper)
+    else:
+        algo = case.module.make(rlzoo.envs.make(case.env), case.config, hyper)
     traces = []
 
     def counted(state, hyper, task):
@@ -153,7 +198,8 @@ def built(request):
         return algo.step(state, hyper, task)
 
     counting = algo._replace(step=counted)
-    return Built(case, counting, rlzoo.sweep(counting, rlzoo.grid(algo.hyper, gamma=[0.9, 0.99])), traces)
+    grid = rlzoo.grid(algo.hyper, **{case.swept: case.values[:2]})
+    return Built(case, counting, rlzoo.sweep(counting, grid), traces)
 
 
 KEY = jax.random.key(7)
@@ -199,7 +245,8 @@ def test_2n_is_n_and_resume_bit_for_bit_through_a_checkpoint_with_one_compile(bu
     compiled = len(built.traces)
     resumed, _ = rlzoo.resume(algo, rlzoo.load(tmp_path, algo), N)
     if kind == "sweep":  # other values of the same leaves are the same program
-        rlzoo.train(rlzoo.sweep(built.algo, rlzoo.grid(built.algo.hyper, gamma=[0.5, 0.6])), KEYS, N)
+        grid = rlzoo.grid(built.algo.hyper, **{built.case.swept: built.case.values[2:]})
+        rlzoo.train(rlzoo.sweep(built.algo, grid), KEYS, N)
     assert len(built.traces) == compiled
     whole, _ = rlzoo.train(algo, key, 2 * N)
     assert len(built.traces) == compiled + 1  # the count counts
@@ -215,7 +262,7 @@ def test_evaluating_changes_nothing(built, trained):
 def test_lane_is_the_same_run_alone(built, swept):
     state, metrics = swept
     for setting, seed in ((0, 1), (1, 0)):
-        hyper = built.algo.hyper._replace(gamma=built.runs.hyper.gamma[setting])
+        hyper = built.algo.hyper._replace(**{built.case.swept: built.case.values[setting]})
         alone, alone_metrics = rlzoo.train(built.algo._replace(hyper=hyper), KEYS[seed], N)
         assert_close(rlzoo.lane(state, setting, seed).params, alone.params, rtol=1e-3, atol=1e-4)
         lane_metrics = jax.tree.map(lambda x: x[:, setting, seed], metrics)  # noqa: B023
@@ -228,7 +275,7 @@ def test_two_seeds_differ_in_every_leaf_they_should(built, swept):
     # An environment's own state may hold constants and counters; everything else is listed in the case.
     left = {name for name in same if not name.startswith(".envs.state") and not name.endswith(built.case.shared)}
     assert not left
-    assert any(name not in same for name in first if name.startswith(".envs.state"))
+    assert built.algo.offline or any(name not in same for name in first if name.startswith(".envs.state"))
 
 
 def test_state_is_donated(built):
@@ -260,8 +307,9 @@ def test_wrong_config_says_what_to_do(built):
 
 
 def test_unknown_names_raise(built):
-    with pytest.raises(ValueError, match="did you mean 'gamma'"):
-        rlzoo.grid(built.algo.hyper, gama=[0.9])
+    name = built.case.swept
+    with pytest.raises(ValueError, match=f"did you mean '{name}'"):
+        rlzoo.grid(built.algo.hyper, **{name.replace("mm", "m").replace("rn", "n"): [0.9]})
     with pytest.raises(ValueError, match="unknown preset"):
         built.case.module.presets["no such preset"]
 
@@ -272,7 +320,7 @@ def test_metrics_are_named_finite_scalars(built, trained):
         assert name.count("/") == 1 and name == name.lower(), name
         assert values.shape == (N,) and values.dtype == jnp.float32, name
         assert np.isfinite(values).all(), name
-    assert {"episode/return_sum", "episode/length_sum", "episode/count"} <= set(metrics)
+    assert built.algo.offline or {"episode/return_sum", "episode/length_sum", "episode/count"} <= set(metrics)
 
 
 def test_actions_stay_in_the_action_space(built, trained):
@@ -286,6 +334,8 @@ def test_actions_stay_in_the_action_space(built, trained):
 
 def test_steps_per_update_is_what_the_environments_took(built, trained):
     """Episodes that ended plus those under way account for every step."""
+    if built.algo.offline:
+        pytest.skip("it takes none")
     state, metrics = trained
     before = rlzoo.init(built.algo, KEY).envs.episode_length.sum()  # of episodes that a warm-up began
     counted = float(metrics["episode/length_sum"].sum() + state.envs.episode_length.sum() - before)

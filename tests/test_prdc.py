@@ -170,10 +170,6 @@ def test_a_graph_is_made_once():
     assert len(prdc._GRAPHS) == 2
 
 
-def test_wrong_config():
-    with pytest.raises(ValueError, match="unknown search 'tabel'; did you mean 'table'"):
-        prdc.Config(search="tabel")
-    with pytest.raises(ValueError, match="k=9 of table_size=8 rows; use a larger table_size"):
-        prdc.Config(k=9, table_size=8)
-    with pytest.raises(ValueError, match="k=300 of a dataset of 200 rows"):
+def test_a_rank_beyond_the_dataset():
+    with pytest.raises(ValueError, match="k=300 of a dataset of 200 rows; use a smaller k"):
         made("brute", k=300)

@@ -62,7 +62,7 @@ class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
     vae_weight: float = 1.0  # of the VAE's reconstruction
     mask_weight: float = 1.0  # of the policy's regression
     reward_scale: float = 1.0  # rewards are scale r + shift
-    reward_shift: float = 0.0
+    reward_shift: float = 0.0  # reward units
 
 
 class Params(NamedTuple):  # of what is learned, or of its optimisers

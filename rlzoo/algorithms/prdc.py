@@ -66,7 +66,7 @@ class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
     alpha: float = 2.5  # weight of the value against the constraint
     beta: float = 2.0  # weight of normalised states against actions in the distance
     reward_scale: float = 1.0  # rewards are scale r + shift
-    reward_shift: float = 0.0
+    reward_shift: float = 0.0  # reward units
 
 
 class Params(NamedTuple):  # of what is learned, or of its targets or optimisers

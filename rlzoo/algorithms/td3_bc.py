@@ -49,7 +49,7 @@ class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
     noise_clip: float = 0.5  # bound of that noise
     alpha: float = 2.5  # weight of the value against cloning
     reward_scale: float = 1.0  # rewards are scale r + shift
-    reward_shift: float = 0.0
+    reward_shift: float = 0.0  # reward units
 
 
 class Params(NamedTuple):  # of what is learned, or of its targets or optimisers
