@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from pathlib import Path
 
 import h5py
 import jax
@@ -388,6 +389,18 @@ def test_a_replay_buffer_as_a_dataset():
     assert float(jnp.abs(dataset.action[:, 1]).max()) > 1.5  # in the environment's own units
     with pytest.raises(ValueError, match="num_rows=301; it must be a multiple of num_envs=2, and at most 300"):
         data.from_replay(env, state.replay, 301, num_envs=2)
+
+
+@pytest.mark.parametrize("name", ["random", "medium-replay", "medium", "medium-expert", "expert"])
+def test_the_datasets_that_come_with_the_tests(name):
+    path = Path(__file__).parent / "data" / f"pendulum-{name}.npz"
+    assert path.stat().st_size < 2 * 2**20
+    dataset = data.load(path)
+    check_for(dataset, rlzoo.envs.make("gymnax/Pendulum-v1"), "prdc")
+    score = data.quality(dataset).trajectory_quality
+    low, high = {"random": (-0.1, 0.1), "expert": (0.9, 1.1)}.get(name, (-0.05, 0.95))
+    assert dataset.about.name == f"pendulum-{name}" and low < score < high
+    assert not dataset.terminated.any() and (np.diff(np.flatnonzero(dataset.last)) == 200).all()
 
 
 def test_quality():
