@@ -1,0 +1,120 @@
+"""Speed of the offline algorithms on 100,000 rows of halfcheetah's dimensions, beside TD3+BC.
+
+    python benchmarks/offline.py [--rounds 5] [--rows 100000] [--updates 400] [--record]
+
+All use batches of 256. PRDC searches by its table, exactly (table, and brute force for what is not certified), and by
+brute force. A step is one critic step with its share of the policy's. Each measurement is a process of its own; sides
+take turns, the ratio to TD3+BC is taken pair by pair and its median printed. The data are synthetic: smooth paths of 17
+dimensions that follow 6 hidden ones, and actions that depend on them.
+"""
+
+import argparse
+import json
+import sys
+import time
+
+import numpy as np
+from peers import in_process
+
+ROWS = {  # what is measured: bar of its time over TD3+BC's
+    "prdc, table": "<= 2",
+    "prdc, exact": "",
+    "prdc, brute": "<= 6",
+    "a2pr": "<= 4",
+}
+
+
+def synthetic(env, num_rows: int, seed: int = 0):
+    """A dataset of episodes of 1,000 steps."""
+    from rlzoo.data import About, Dataset
+
+    rng = np.random.default_rng(seed)
+    obs_size, num_actions, hidden = env.obs_space.shape[0], env.action_space.shape[0], 6
+    paths = np.zeros((num_rows + 1, hidden), np.float32)
+    for t in range(num_rows):
+        paths[t + 1] = 0.95 * paths[t] * (t % 1000 != 999) + 0.3 * rng.normal(size=hidden)
+    mix, steer = rng.normal(size=(hidden, obs_size)), rng.normal(size=(obs_size, num_actions)) / obs_size
+    obs = np.tanh(paths @ mix) + 0.1 * rng.normal(size=(num_rows + 1, obs_size))
+    action = np.tanh(obs[:-1] @ steer + 0.3 * rng.normal(size=(num_rows, num_actions)))
+    last = np.arange(num_rows) % 1000 == 999
+    reward, terminated = paths[:-1, 0], np.zeros(num_rows, bool)
+    arrays = (obs[:-1], action, reward, obs[1:])
+    return Dataset(*(np.asarray(x, np.float32) for x in arrays), terminated, last, About("synthetic"))
+
+
+def measure(kind: str, rows: int, updates: int, repeats: int = 3) -> dict[str, float]:
+    """Critic steps per second (median of repeats), seconds to prepare and to compile, and bytes of the program."""
+    import jax
+
+    import rlzoo
+    from rlzoo.drivers.train import compiled_chunk
+
+    name, _, search = kind.partition(", ")
+    module = rlzoo.ALGORITHMS[name]
+    config = module.Config(search=search) if search else module.Config()
+    env = rlzoo.envs.make("brax/halfcheetah")
+    dataset = jax.tree.map(jax.numpy.asarray, synthetic(env, rows))
+    began = time.perf_counter()
+    algo = module.make(env, config, dataset)
+    jax.block_until_ready(algo.task)
+    prepare = time.perf_counter() - began
+    state, num_updates = rlzoo.init(algo, jax.random.key(0)), rlzoo.updates_for(algo, updates)
+    began = time.perf_counter()
+    memory = compiled_chunk(algo, state, num_updates).memory_analysis()
+    compile_seconds = time.perf_counter() - began
+    speeds = []
+    for _ in range(repeats + 1):  # the first warms up
+        began = time.perf_counter()
+        state, _ = jax.block_until_ready(rlzoo.resume(algo, state, num_updates))
+        speeds.append(updates / (time.perf_counter() - began))
+    result = {"speed": float(np.median(speeds[1:])), "prepare": prepare, "compile": compile_seconds}
+    result |= {"temporary": memory.temp_size_in_bytes}
+    if search == "table":
+        result |= module.exact_share(algo, state, jax.random.key(1))
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--updates", type=int, default=400, help="critic steps per repeat")
+    parser.add_argument("--record", action="store_true", help="write the figures into docs/results.md")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        print(json.dumps(measure(**json.loads(options.worker))))
+        return
+
+    from rlzoo.report import Figure, record
+    from rlzoo.report.record import hardware
+
+    def run(kind: str) -> dict[str, float]:
+        case = {"kind": kind, "rows": options.rows, "updates": options.updates}
+        result = in_process([sys.executable, __file__, "--worker", json.dumps(case)])
+        print(f"{kind}: " + ", ".join(f"{name} {value:,.4g}" for name, value in result.items()), flush=True)
+        return result
+
+    print(hardware())
+    figures = []
+    for kind, bar in ROWS.items():
+        pairs = [(run(kind), run("td3_bc")) for _ in range(options.rounds)]
+        speeds = np.array([[one["speed"] for one in pair] for pair in pairs])
+        ratios, (ours, base) = speeds[:, 1] / speeds[:, 0], np.median(speeds, axis=0)
+        note = f"{len(pairs)} pairs, {ratios.min():.2f} to {ratios.max():.2f}; TD3+BC {base:,.0f} steps/s"
+        ratio = float(np.median(ratios))
+        figures.append(Figure(f"time of a step of {kind}, over TD3+BC", ratio, "×", bar=bar, note=note))
+        figures.append(Figure(f"speed of {kind}", float(ours), "steps/s"))
+        measured = pairs[0][0]
+        figures.append(Figure(f"preparing and compiling {kind}", measured["prepare"] + measured["compile"], "s"))
+        figures.append(Figure(f"temporary memory of {kind}", measured["temporary"] / 2**20, "MiB"))
+        for share in ("certified", "exact"):
+            if share in measured:
+                figures.append(Figure(f"share of queries that the table answers: {share}", measured[share]))
+    print(*figures, sep="\n")
+    if options.record:
+        print(record(f"Speed of offline algorithms, {options.rows:,} rows of halfcheetah's dimensions", figures))
+
+
+if __name__ == "__main__":
+    main()
