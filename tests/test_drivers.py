@@ -110,6 +110,9 @@ def test_lanes_in_groups_are_the_lanes_at_once(tiny):
     assert_same_bits(result[0].key, expected[0].key)
     assert int(result[0].step) == 2
 
+    one = rlzoo.sweep(tiny, in_lanes=4)  # more than there are
+    assert rlzoo.train(one, KEYS[:1], 2)[0].key.shape == (1, 1)
+
     program = compiled_chunk(grouped, result[0], 1)  # reads the groups out of the State and writes them back into it
     assert program.memory_analysis().alias_size_in_bytes >= size_in_bytes(result[0]) - 4  # but for the clock
 

@@ -58,7 +58,7 @@ def nearest(
     def one_tile(best, now):
         number, tile = now
         # Half of what of the squared distance depends on the row.
-        half_norm = jnp.where(number * SLOTS + columns < num_rows, 0.5 * tile**2 @ weights, jnp.inf)
+        half_norm = jnp.where(number * SLOTS + columns < num_rows, 0.5 * jnp.sum(tile**2 * weights, axis=-1), jnp.inf)
         value = half_norm - jnp.matmul(x, tile.T, precision="highest")
         which = jnp.full(value.shape, number)
         kept = []

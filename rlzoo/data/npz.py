@@ -61,7 +61,8 @@ def _about(text: np.ndarray | None, path: Path) -> About:
 
 def _refuse_crossing(dataset: Dataset, where: str) -> None:
     """Inside an episode the successor is the next row's observation; otherwise an end is not marked."""
-    same = (np.asarray(dataset.next_obs[:-1]) == np.asarray(dataset.obs[1:])).reshape(dataset.num_rows - 1, -1).all(1)
+    same = np.asarray(dataset.next_obs[:-1]) == np.asarray(dataset.obs[1:])
+    same = same.all(axis=tuple(range(1, same.ndim)))
     crossing = ~same & ~np.asarray(dataset.last[:-1])
     if crossing.any():
         row = int(np.argmax(crossing))

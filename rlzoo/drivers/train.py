@@ -93,8 +93,8 @@ def _program(algo: Algorithm, state: Any) -> Any:
     lanes = math.prod(state.key.shape)
     if algo.num_hypers is None:
         return _scan(algo.step)
-    at_a_time = algo.in_lanes or default_in_lanes(state, lanes)
-    if at_a_time >= lanes > 1:
+    at_a_time = min(algo.in_lanes or default_in_lanes(state, lanes), lanes)
+    if at_a_time == lanes > 1:
         return _scan(algo.step)
     hyper_axes = Axes(swept_axes(algo.base.hyper, algo.hyper, "hyper"))
     task_axes = Axes(swept_axes(algo.base.task, algo.task, "task"))
