@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlzoo.blocks import rollout
-from rlzoo.data import About, Dataset
+from rlzoo.data import About, collect
 from rlzoo.envs.episodes import with_episodes
 from rlzoo.types import Box, Env
 
@@ -109,18 +108,9 @@ def plane():
     return Env("own/plane", reset, step, {"bonus": jnp.float32(0.5)}, obs_space, Box(-width, width), 10)
 
 
-def plane_dataset(num_rows=200, key=None):
+def plane_dataset(num_rows=200):
     """A dataset of `plane` under uniformly random actions: 4 environments, one after the other."""
-    env, num_envs = plane(), 4
-    key = jax.random.key(3) if key is None else key
-    start_key, key = jax.random.split(key)
-    act = lambda obs, key: (jax.vmap(env.action_space.sample)(jax.random.split(key, num_envs)), ())  # noqa: E731
-    envs = rollout.init(env, start_key, env.params, num_envs)
-    _, batch, _, _ = rollout.collect(env, act, envs, key, env.params, num_rows // num_envs)
-    rows = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:]), batch)
-    last = (rows.terminated | rows.truncated).at[num_rows // num_envs - 1 :: num_rows // num_envs].set(True)
-    fields = {name: getattr(rows, name) for name in ("obs", "action", "reward", "next_obs", "terminated")}
-    return Dataset(**fields, last=last, about=About("plane-random", env.name))
+    return collect(plane(), None, jax.random.key(3), num_rows, 4, about=About("plane-random"))
 
 
 def numpy_feed_forward(params, x, keep=None, dropout=0.0):

@@ -157,15 +157,16 @@ def test_bad_hdf5(tmp_path, monkeypatch):
 
 
 def recorded(num_rows=30, ends=(9, 14, 29), terminated=(14,)):
-    """A dataset as our recorder writes it, with reference scores."""
-    obs = RNG.normal(size=(num_rows, 3)).astype(np.float32)
+    """A dataset as our recorder writes it, with reference scores; the same at every call."""
+    rng = np.random.default_rng(0)
+    obs = rng.normal(size=(num_rows, 3)).astype(np.float32)
     next_obs = np.roll(obs, -1, axis=0)
     last = np.isin(np.arange(num_rows), ends)
-    next_obs[last] = RNG.normal(size=(last.sum(), 3))
+    next_obs[last] = rng.normal(size=(last.sum(), 3))
     fields = {
         "obs": obs,
-        "action": RNG.uniform(-2, 2, size=(num_rows, 1)).astype(np.float32),
-        "reward": RNG.normal(size=num_rows).astype(np.float32),
+        "action": rng.uniform(-2, 2, size=(num_rows, 1)).astype(np.float32),
+        "reward": rng.normal(size=num_rows).astype(np.float32),
         "next_obs": next_obs,
         "terminated": np.isin(np.arange(num_rows), terminated),
         "last": last,

@@ -148,22 +148,12 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     num_latent = 2 * num_actions
 
     network = partial(networks.FeedForward, obs_shape=env.obs_space.shape, activation=config.activation)
-    actor_net: Any = network(num_actions, hidden=config.actor_hidden)
-    critic_net: Any = network(1, hidden=config.critic_hidden)
+    nets = networks.TwinCritics(
+        network(num_actions, hidden=config.actor_hidden), network(1, hidden=config.critic_hidden)
+    )
     value_net: Any = network(1, hidden=config.critic_hidden)
     encoder_net: Any = network(2 * num_latent, hidden=config.vae_hidden)
     decoder_net: Any = network(num_actions, hidden=config.vae_hidden)
-
-    def act(params, obs):
-        return jnp.tanh(actor_net.apply(params, obs))
-
-    def q_of(params, obs, action):
-        """Q(s, a) [2, B] of both critics."""
-        return jax.vmap(lambda one: critic_net.apply(one, obs, action))(params)[..., 0]
-
-    def first_q_of(params, obs, action):
-        """Q_1(s, a) [B]."""
-        return critic_net.apply(jax.tree.map(lambda x: x[0], params), obs, action)[..., 0]
 
     def reconstruct(params, obs, action, noise):
         """The VAE's action [B, A], and mean and log standard deviation [B, L] of its latent."""
@@ -174,7 +164,7 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
 
     def policy(actor, obs, key, deterministic=False):
         params, moments = actor
-        return space.from_policy(act(params, normalise(moments, obs)))
+        return space.from_policy(nets.act(params, normalise(moments, obs)))
 
     def optimisers(hyper):
         rates = (
@@ -189,8 +179,8 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
         key, actor_key, critic_key, value_key, encoder_key, decoder_key = jax.random.split(key, 6)
         obs, action = task.transitions.obs[:1], task.transitions.action[:1]
         params = Params(
-            actor=actor_net.init(actor_key, obs),
-            critics=jax.vmap(lambda key: critic_net.init(key, obs, action))(jax.random.split(critic_key, 2)),
+            actor=nets.actor.init(actor_key, obs),
+            critics=nets.init_critics(critic_key, obs, action),
             value=value_net.init(value_key, obs),
             vae=(
                 encoder_net.init(encoder_key, obs, action),
@@ -215,18 +205,18 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
             reward = hyper.reward_scale * batch.reward + hyper.reward_shift
 
             # 1. Critics.
-            next_action = smoothed(act(target.actor, batch.next_obs), noise, hyper.policy_noise, hyper.noise_clip)
-            next_q = q_of(target.critics, batch.next_obs, next_action)
+            next_action = smoothed(nets.act(target.actor, batch.next_obs), noise, hyper.policy_noise, hyper.noise_clip)
+            next_q = nets.q(target.critics, batch.next_obs, next_action)
             wanted = td_target(reward, batch.terminated, next_q, hyper.gamma)
 
             def loss_of_critics(critic_params):
-                return critic_loss(q_of(critic_params, batch.obs, batch.action), wanted).mean(axis=-1).sum()
+                return critic_loss(nets.q(critic_params, batch.obs, batch.action), wanted).mean(axis=-1).sum()
 
             error, grads = jax.value_and_grad(loss_of_critics)(params.critics)
             critics, critic_state = optim.descend(adam.critics, params.critics, opt_state.critics, grads)
 
             # 2. V, with the new critics and the same next action.
-            next_q = q_of(critics, batch.next_obs, next_action)
+            next_q = nets.q(critics, batch.next_obs, next_action)
             wanted = baseline_target(reward, batch.terminated, next_q, wanted, hyper.gamma)
 
             def loss_of_value(value_params):
@@ -237,7 +227,7 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
             value_params, value_state = optim.descend(adam.value, params.value, opt_state.value, grads)
 
             # 3. VAE, on actions better than V was before its step.
-            q = first_q_of(critics, batch.obs, batch.action)
+            q = nets.first_q(critics, batch.obs, batch.action)
 
             def loss_of_vae(vae_params):
                 reconstruction, mean, log_std = reconstruct(vae_params, batch.obs, batch.action, latent)
@@ -260,10 +250,10 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
         latent = jax.random.normal(policy_key, (config.batch_size, num_latent))
 
         def loss(actor_params):
-            action = act(actor_params, obs)
-            value_term = value_loss(first_q_of(params.critics, obs, action), hyper.alpha).mean()
+            action = nets.act(actor_params, obs)
+            value_term = value_loss(nets.first_q(params.critics, obs, action), hyper.alpha).mean()
             vae_action, _, _ = reconstruct(params.vae, obs, action, latent)
-            vae_q = first_q_of(params.critics, obs, jax.lax.stop_gradient(vae_action))
+            vae_q = nets.first_q(params.critics, obs, jax.lax.stop_gradient(vae_action))
             wanted, advantageous = guide(vae_action, data_action, vae_q, q, value)
             if config.detach_target:
                 wanted = jax.lax.stop_gradient(wanted)
@@ -282,7 +272,7 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
 
     def value(state, hyper, obs, action):
         """Mean of the two Q(s, a), in units of the scaled and shifted reward."""
-        q = q_of(state.params.critics, normalise(state.moments, obs), space.to_policy(action)).mean(axis=0)
+        q = nets.q(state.params.critics, normalise(state.moments, obs), space.to_policy(action)).mean(axis=0)
         return q, jnp.zeros_like(q)
 
     return Algorithm(

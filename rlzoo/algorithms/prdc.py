@@ -29,7 +29,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
-from rlzoo.algorithms.td3_bc import cloning_loss, critic_loss, smoothed, td_target, value_loss
+from rlzoo.algorithms.td3_bc import cloning_loss, critic_step, value_loss
 from rlzoo.blocks import neighbours, networks, optim, replay
 from rlzoo.blocks.neighbours import Neighbours, Table
 from rlzoo.data.dataset import Dataset, Moments, normalise, task_of
@@ -149,23 +149,11 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     network = functools.partial(
         networks.FeedForward, obs_shape=env.obs_space.shape, hidden=config.hidden, activation=config.activation
     )
-    actor_net: Any = network(num_actions)
-    critic_net: Any = network(1)
-
-    def act(params, obs):
-        return jnp.tanh(actor_net.apply(params, obs))
-
-    def q_of(params, obs, action):
-        """Q(s, a) [2, B] of both critics."""
-        return jax.vmap(lambda one: critic_net.apply(one, obs, action))(params)[..., 0]
-
-    def first_q_of(params, obs, action):
-        """Q_1(s, a) [B]."""
-        return critic_net.apply(jax.tree.map(lambda x: x[0], params), obs, action)[..., 0]
+    nets = networks.TwinCritics(network(num_actions), network(1))
 
     def policy(actor, obs, key, deterministic=False):
         params, moments = actor
-        return space.from_policy(act(params, normalise(moments, obs)))
+        return space.from_policy(nets.act(params, normalise(moments, obs)))
 
     def optimisers(hyper):
         return Params(optax.adam(hyper.actor_learning_rate), optax.adam(hyper.critic_learning_rate))
@@ -186,8 +174,8 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
         key, actor_key, critic_key = jax.random.split(key, 3)
         obs, action = task.transitions.obs[:1], task.transitions.action[:1]
         params = Params(
-            actor=actor_net.init(actor_key, obs),
-            critics=jax.vmap(lambda key: critic_net.init(key, obs, action))(jax.random.split(critic_key, 2)),
+            actor=nets.actor.init(actor_key, obs),
+            critics=nets.init_critics(critic_key, obs, action),
         )
         opt_state = Params(*(adam.init(x) for adam, x in zip(optimisers(hyper), params, strict=True)))
         return State(params, params, opt_state, task.moments, key, jnp.int32(0))
@@ -199,32 +187,17 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
         noises = jax.random.normal(noise_key, (*rows.shape, num_actions))
 
         # 1. Critics: a gradient step on each minibatch, while policy and targets stand still.
-        def critic_step(carry, now):
-            critics, opt_state = carry
-            rows, noise = now
-            batch = replay.take(task.transitions, rows)
-            next_action = smoothed(act(target.actor, batch.next_obs), noise, hyper.policy_noise, hyper.noise_clip)
-            reward = hyper.reward_scale * batch.reward + hyper.reward_shift
-            next_q = q_of(target.critics, batch.next_obs, next_action)
-            wanted = td_target(reward, batch.terminated, next_q, hyper.gamma)
-
-            def loss(critic_params):
-                q = q_of(critic_params, batch.obs, batch.action)
-                return critic_loss(q, wanted).mean(axis=-1).sum(), q.mean()
-
-            (error, q), grads = jax.value_and_grad(loss, has_aux=True)(critics)
-            return optim.descend(adam.critics, critics, opt_state, grads), {"loss/critic": error, "value/q": q}
-
         start = params.critics, state.opt_state.critics
-        (critics, critic_state), metrics = jax.lax.scan(critic_step, start, (rows, noises))
+        one = lambda carry, now: critic_step(nets, adam.critics, target, task, hyper, carry, *now)  # noqa: E731
+        (critics, critic_state), metrics = jax.lax.scan(one, start, (rows, noises))
 
         # 2. Policy: the first critic's value, and the action of the nearest row, on the last minibatch.
         obs = task.transitions.obs[rows[-1]]
-        wanted, certified = search(task, rows[-1], act(params.actor, obs), hyper.beta)
+        wanted, certified = search(task, rows[-1], nets.act(params.actor, obs), hyper.beta)
 
         def loss(actor_params):
-            action = act(actor_params, obs)
-            value_term = value_loss(first_q_of(critics, obs, action), hyper.alpha).mean()
+            action = nets.act(actor_params, obs)
+            value_term = value_loss(nets.first_q(critics, obs, action), hyper.alpha).mean()
             constraint = cloning_loss(action, wanted).mean()
             return value_term + constraint, {"loss/policy": value_term, "loss/constraint": constraint}
 
@@ -239,7 +212,7 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
 
     def value(state, hyper, obs, action):
         """Mean of the two Q(s, a), in units of the scaled and shifted reward."""
-        q = q_of(state.params.critics, normalise(state.moments, obs), space.to_policy(action)).mean(axis=0)
+        q = nets.q(state.params.critics, normalise(state.moments, obs), space.to_policy(action)).mean(axis=0)
         return q, jnp.zeros_like(q)
 
     return Algorithm(
@@ -261,7 +234,7 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
 def search_task(task: Any, config: Config) -> Task:
     """The offline task with what ``config.search`` needs."""
     states, actions = task.transitions.obs.reshape(task.num_rows, -1), task.transitions.action
-    if max(config.k, 1) > task.num_rows:
+    if config.k > task.num_rows:
         raise ValueError(f"k={config.k} of a dataset of {task.num_rows} rows; use a smaller k")
     rows = neighbours.table(jnp.concatenate([states, actions], axis=-1)) if config.search != "table" else ()
     graph = _graph(states, min(config.table_size, task.num_rows)) if config.search != "brute" else ()

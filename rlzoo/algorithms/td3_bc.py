@@ -17,7 +17,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
 from rlzoo.blocks import networks, optim, replay
@@ -101,6 +101,36 @@ def cloning_loss(action: Float[Array, "*B A"], wanted: Float[Array, "*B A"]) -> 
     return jnp.mean((action - wanted) ** 2, axis=-1)
 
 
+def critic_step(
+    nets: networks.TwinCritics,
+    adam: optax.GradientTransformation,
+    target: Any,
+    task: Any,
+    hyper: Any,
+    carry: tuple[Any, Any],
+    rows: Int[Array, "B"],
+    noise: Float[Array, "B A"],
+) -> tuple[tuple[Any, Any], dict[str, jax.Array]]:
+    """TD3's critic step on a minibatch, towards the target policy and the target critics in ``target``.
+
+    Args:
+        task: holds the ``transitions``. hyper: gamma, the noise's and the reward's numbers.
+        carry: critics and their optimiser's state. noise: standard normal.
+    """
+    critics, opt_state = carry
+    batch = replay.take(task.transitions, rows)
+    next_action = smoothed(nets.act(target.actor, batch.next_obs), noise, hyper.policy_noise, hyper.noise_clip)
+    reward = hyper.reward_scale * batch.reward + hyper.reward_shift
+    wanted = td_target(reward, batch.terminated, nets.q(target.critics, batch.next_obs, next_action), hyper.gamma)
+
+    def loss(critic_params):
+        q = nets.q(critic_params, batch.obs, batch.action)
+        return critic_loss(q, wanted).mean(axis=-1).sum(), q.mean()
+
+    (error, q), grads = jax.value_and_grad(loss, has_aux=True)(critics)
+    return optim.descend(adam, critics, opt_state, grads), {"loss/critic": error, "value/q": q}
+
+
 def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> Algorithm:
     """TD3+BC on a dataset; ``env`` gives the spaces, and is what the policy is evaluated in.
 
@@ -114,23 +144,11 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     network = partial(
         networks.FeedForward, obs_shape=env.obs_space.shape, hidden=config.hidden, activation=config.activation
     )
-    actor_net: Any = network(num_actions)
-    critic_net: Any = network(1, layer_norm=config.layer_norm)
-
-    def act(params, obs):
-        return jnp.tanh(actor_net.apply(params, obs))
-
-    def q_of(params, obs, action):
-        """Q(s, a) [2, B] of both critics."""
-        return jax.vmap(lambda one: critic_net.apply(one, obs, action))(params)[..., 0]
-
-    def first_q_of(params, obs, action):
-        """Q_1(s, a) [B]."""
-        return critic_net.apply(jax.tree.map(lambda x: x[0], params), obs, action)[..., 0]
+    nets = networks.TwinCritics(network(num_actions), network(1, layer_norm=config.layer_norm))
 
     def policy(actor, obs, key, deterministic=False):
         params, moments = actor
-        return space.from_policy(act(params, normalise(moments, obs)))
+        return space.from_policy(nets.act(params, normalise(moments, obs)))
 
     def optimisers(hyper):
         return Params(optax.adam(hyper.actor_learning_rate), optax.adam(hyper.critic_learning_rate))
@@ -139,8 +157,8 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
         key, actor_key, critic_key = jax.random.split(key, 3)
         obs, action = task.transitions.obs[:1], task.transitions.action[:1]
         params = Params(
-            actor=actor_net.init(actor_key, obs),
-            critics=jax.vmap(lambda key: critic_net.init(key, obs, action))(jax.random.split(critic_key, 2)),
+            actor=nets.actor.init(actor_key, obs),
+            critics=nets.init_critics(critic_key, obs, action),
         )
         opt_state = Params(*(adam.init(x) for adam, x in zip(optimisers(hyper), params, strict=True)))
         return State(params, params, opt_state, task.moments, key, jnp.int32(0))
@@ -152,31 +170,16 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
         noises = jax.random.normal(noise_key, (*rows.shape, num_actions))
 
         # 1. Critics: a gradient step on each minibatch, while policy and targets stand still.
-        def critic_step(carry, now):
-            critics, opt_state = carry
-            rows, noise = now
-            batch = replay.take(task.transitions, rows)
-            next_action = smoothed(act(target.actor, batch.next_obs), noise, hyper.policy_noise, hyper.noise_clip)
-            reward = hyper.reward_scale * batch.reward + hyper.reward_shift
-            next_q = q_of(target.critics, batch.next_obs, next_action)
-            wanted = td_target(reward, batch.terminated, next_q, hyper.gamma)
-
-            def loss(critic_params):
-                q = q_of(critic_params, batch.obs, batch.action)
-                return critic_loss(q, wanted).mean(axis=-1).sum(), q.mean()
-
-            (error, q), grads = jax.value_and_grad(loss, has_aux=True)(critics)
-            return optim.descend(adam.critics, critics, opt_state, grads), {"loss/critic": error, "value/q": q}
-
         start = params.critics, state.opt_state.critics
-        (critics, critic_state), metrics = jax.lax.scan(critic_step, start, (rows, noises))
+        one = lambda carry, now: critic_step(nets, adam.critics, target, task, hyper, carry, *now)  # noqa: E731
+        (critics, critic_state), metrics = jax.lax.scan(one, start, (rows, noises))
 
         # 2. Policy: the first critic's value, and the dataset's action, on the last minibatch.
         batch = replay.take(task.transitions, rows[-1])
 
         def loss(actor_params):
-            action = act(actor_params, batch.obs)
-            value_term = value_loss(first_q_of(critics, batch.obs, action), hyper.alpha).mean()
+            action = nets.act(actor_params, batch.obs)
+            value_term = value_loss(nets.first_q(critics, batch.obs, action), hyper.alpha).mean()
             cloning = cloning_loss(action, batch.action).mean()
             return value_term + cloning, {"loss/policy": value_term, "loss/cloning": cloning}
 
@@ -191,7 +194,7 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
 
     def value(state, hyper, obs, action):
         """Mean of the two Q(s, a), in units of the scaled and shifted reward."""
-        q = q_of(state.params.critics, normalise(state.moments, obs), space.to_policy(action)).mean(axis=0)
+        q = nets.q(state.params.critics, normalise(state.moments, obs), space.to_policy(action)).mean(axis=0)
         return q, jnp.zeros_like(q)
 
     return Algorithm(

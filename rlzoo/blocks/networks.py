@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -137,6 +137,28 @@ class FeedForward(nn.Module):
             x = ACTIVATIONS[self.activation](x)
             x = nn.LayerNorm(epsilon=1e-5)(x) if self.layer_norm and self.norm_last else x
         return Linear(self.features, name="head")(x)
+
+
+class TwinCritics(NamedTuple):
+    """A deterministic policy in [-1, 1] and two critics of one form, whose parameters have leaves [2, ...]: TD3's."""
+
+    actor: Any  # module, obs -> [B, A], before the tanh
+    critic: Any  # module, (obs, action) -> [B, 1]
+
+    def init_critics(self, key: jax.Array, obs: jax.Array, action: jax.Array) -> Any:
+        return jax.vmap(lambda key: self.critic.init(key, obs, action))(jax.random.split(key, 2))
+
+    def act(self, params: Any, obs: jax.Array) -> jax.Array:
+        """pi(s) [B, A]."""
+        return jnp.tanh(self.actor.apply(params, obs))
+
+    def q(self, params: Any, obs: jax.Array, action: jax.Array) -> jax.Array:
+        """Q(s, a) [2, B] of both critics."""
+        return jax.vmap(lambda one: self.critic.apply(one, obs, action))(params)[..., 0]
+
+    def first_q(self, params: Any, obs: jax.Array, action: jax.Array) -> jax.Array:
+        """Q_1(s, a) [B]."""
+        return self.critic.apply(jax.tree.map(lambda x: x[0], params), obs, action)[..., 0]
 
 
 class ActorCritic(nn.Module):

@@ -49,8 +49,7 @@ def collect(
         return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:]), batch)
 
     rows = record(key, env.params if task is None else task)
-    last = (rows.terminated | rows.truncated).at[steps - 1 :: steps].set(True)
-    return _dataset(rows, last, about._replace(env=env.name))
+    return _dataset(rows, steps, about._replace(env=env.name))
 
 
 def from_replay(env: Env, replay: Transition, num_rows: int, num_envs: int = 1, about: About = About()) -> Dataset:
@@ -69,10 +68,10 @@ def from_replay(env: Env, replay: Transition, num_rows: int, num_envs: int = 1, 
     by_env = jnp.arange(num_rows).reshape(-1, num_envs).T.reshape(-1)
     rows = jax.tree.map(lambda x: x[by_env], replay)
     rows = rows._replace(action=env.action_space.from_policy(rows.action))
-    steps = num_rows // num_envs
+    return _dataset(rows, num_rows // num_envs, about._replace(env=env.name))
+
+
+def _dataset(rows: Transition, steps: int, about: About) -> Dataset:
+    """Of rows by environment, ``steps`` of each: the last one is cut."""
     last = (rows.terminated | rows.truncated).at[steps - 1 :: steps].set(True)
-    return _dataset(rows, last, about._replace(env=env.name))
-
-
-def _dataset(rows: Transition, last: jax.Array, about: About) -> Dataset:
     return Dataset(rows.obs, rows.action, rows.reward, rows.next_obs, rows.terminated, last, about)
