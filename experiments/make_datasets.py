@@ -3,11 +3,13 @@
     python experiments/make_datasets.py [--env gymnax/Pendulum-v1] [--rows 20000] [--steps 20000] [--record]
 
 medium is the first policy at a third of the way from the random to the last policy's return, medium-replay everything
-seen until then, expert the last policy. Their mean returns are written as reference scores. A minute for Pendulum;
-for brax/hopper, halfcheetah and walker2d take --rows 100000 --steps 1000000, and a GPU.
+seen until then, expert the last policy. Reference scores are in every file and, with seed and steps of both policies,
+in a .json beside them. A minute for Pendulum; for brax/hopper, halfcheetah, walker2d: --rows 100000 --steps 1000000.
 """
 
 import argparse
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -21,38 +23,38 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("--env", default="gymnax/Pendulum-v1")
 parser.add_argument("--rows", type=int, default=20_000, help="of random, medium and expert; medium-expert has both")
 parser.add_argument("--steps", type=int, default=20_000, help="that SAC is trained for")
+parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--directory", type=Path, default=Path("data"))
 parser.add_argument("--record", action="store_true", help="write the figures into docs/results.md")
 options = parser.parse_args()
 
 env = rlzoo.envs.make(options.env)
-algo = sac.make(env, *sac.presets[preset_for(options.env, sac.presets)])
-train_key, eval_key, data_key = jax.random.split(jax.random.key(0), 3)
-states, scores = [], []
-state = rlzoo.init(algo, train_key)
+config, hyper = sac.presets[preset_for(options.env, sac.presets)]
+algo = sac.make(env, replace(config, capacity=max(options.steps, config.capacity)), hyper)  # keeps all that is seen
+train_key, eval_key, *data_keys = jax.random.split(jax.random.key(options.seed), 5)
+actors, seen, scores, state = [], [], [], rlzoo.init(algo, train_key)
 for _ in range(40):
     state, _ = rlzoo.resume(algo, state, rlzoo.updates_for(algo, options.steps) // 40)
-    states.append(jax.tree.map(lambda x: x.copy(), state))
+    actors.append(jax.tree.map(lambda x: x.copy(), algo.actor(state)))
+    seen.append(steps_after(algo, int(state.step)))
     scores.append(float(rlzoo.evaluate(algo, env, state, eval_key, 64).returns.mean()))
-    print(f"{steps_after(algo, int(state.step)):,} steps: return {scores[-1]:.1f}", flush=True)
-
-random = data.collect(env, None, data_key, options.rows, 20)
+    print(f"{seen[-1]:,} steps: return {scores[-1]:.1f}", flush=True)
+recorded = lambda policy, key: data.collect(env, policy, key, options.rows, 20)  # noqa: E731
+policy = lambda i: lambda obs, key: algo.policy(actors[i], obs, key)  # noqa: E731
+random = recorded(None, data_keys[0])
 low, high = float(random.episode_returns().mean()), scores[-1]
-name = env.name.partition("/")[2].split()[0].partition("-v")[0].lower()
 medium = next(i for i, score in enumerate(scores) if score >= low + (high - low) / 3)
-
-act = lambda actor: lambda obs, key: algo.policy(actor, obs, key)  # noqa: E731
-recorded = lambda state: data.collect(env, act(algo.actor(state)), data_key, options.rows, 20)  # noqa: E731
-seen = steps_after(algo, int(states[medium].step))
-replay = data.from_replay(env, states[medium].replay, seen, algo.config.num_envs)
-sets, figures = {"random": random, "medium-replay": replay}, []
-sets |= {"medium": recorded(states[medium]), "expert": recorded(states[-1])}
+replay = data.from_replay(env, state.replay, seen[medium], config.num_envs)  # its rows until then
+sets = {"random": random, "medium-replay": replay, "medium": recorded(policy(medium), data_keys[1])}
+sets["expert"] = recorded(policy(-1), data_keys[2])
 sets["medium-expert"] = data.concatenate(sets["medium"], sets["expert"])
+name = env.name.partition("/")[2].split()[0].partition("-v")[0].lower()
+about = {"random score": low, "expert score": high, "seed": options.seed, "steps": [seen[medium], seen[-1]]}
 for quality, dataset in sets.items():
     dataset = dataset.replace(about=data.About(f"{name}-{quality}", env.name, low, high))
-    path = data.save(options.directory / f"{name}-{quality}", dataset)
-    print(f"{path}, {path.stat().st_size / 2**20:.1f} MiB: {(measured := data.quality(dataset, random))}")
-    note = f"{measured.num_rows:,} rows, TQ {measured.trajectory_quality:.2f}, SACo {measured.coverage:.2f}"
-    figures.append(rlzoo.report.Figure(f"{quality}: mean return", float(measured.returns.mean()), note=note))
+    print(data.save(options.directory / f"{name}-{quality}", dataset), measured := data.quality(dataset, random))
+    about[quality] = str(measured)
+(options.directory / f"{name}.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
 if options.record:
+    figures = [rlzoo.report.Figure(f"mean return of {x}", float(y.episode_returns().mean())) for x, y in sets.items()]
     rlzoo.report.record(f"Datasets of {env.name}", figures)

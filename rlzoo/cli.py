@@ -20,7 +20,7 @@ USAGE = """rlzoo: reinforcement learning in JAX, compiled whole
   rlzoo train ALGORITHM --env ENV …   train one agent, or a sweep over hyperparameters times seeds
   rlzoo eval DIRECTORY                evaluate what a run left
   rlzoo plot DIRECTORY                draw its curves and sensitivities, print its table
-  rlzoo collect SOURCE --output FILE  record a dataset: of a run's policy, of its replay, or of random actions
+  rlzoo collect SOURCE … --output FILE  record a dataset: of runs' policies, of a replay, or of random actions
   rlzoo list                          algorithms with their fields, and environments
 
 `rlzoo COMMAND --help` shows the options. For example:
@@ -133,7 +133,7 @@ def _train(argv: list[str]) -> int:
         "algorithm": argv[0],
         "env": options.env,
         "env_options": {"backend": options.backend} if options.backend else {},
-        "data": str(options.data) if options.data else None,
+        "data": str(options.data.resolve()) if options.data else None,
         "config": {name: value for name, value in vars(options.config).items()},
         "hyper": hyper,
         "seeds": options.seeds,
@@ -192,13 +192,14 @@ def is_offline(module: ModuleType) -> bool:
 
 
 def preset_for(env: str, presets: Iterable[str], data: str = "") -> str:
-    """The preset that is tuned for a dataset (hopper-medium-v2: hopper_medium), for an environment
+    """The preset that is tuned for a dataset (hopper-medium-v2: hopper_medium, or else hopper), for an environment
     (RiskyPointMass-v0: risky_point_mass), for its family, or for nothing in particular.
     """
     suite, _, name = env.partition("/")
-    of_data = re.sub(r"-v\d+$", "", Path(data).stem).replace("-", "_").lower()
-    if of_data in presets:
-        return of_data
+    words = Path(data).stem.replace("-", "_").lower().split("_")
+    for count in range(len(words), 0, -1):
+        if (of_data := "_".join(words[:count])) in presets:
+            return of_data
     own = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", re.sub(r"-v\d+$", "", name)).lower()
     family = "brax" if suite == "brax" else "minatar" if name.endswith("MinAtar") else "classic"
     return next((preset for preset in (own, family) if preset in presets), "classic")
@@ -320,45 +321,59 @@ def _collect(argv: list[str]) -> int:
     import jax
 
     import rlzoo
-    from rlzoo.drivers.train import steps_after
 
     parser = argparse.ArgumentParser(prog="rlzoo collect", description="Record a dataset.", allow_abbrev=False)
-    parser.add_argument("source", help="a run's directory, or an environment for uniformly random actions")
+    parser.add_argument(
+        "source", nargs="+", help="a run's directory, or an environment for random actions; several: one after another"
+    )
     parser.add_argument("--output", type=Path, required=True, help="the .npz file")
-    parser.add_argument("--rows", type=int, default=100_000, help="transitions (default: %(default)s)")
+    parser.add_argument("--rows", type=int, help="transitions of each source (default: 100000)")
     parser.add_argument("--num-envs", type=int, default=20, help="side by side (default: %(default)s)")
     parser.add_argument("--lane", type=int, nargs=2, default=(0, 0), help="setting and seed of the run's agent")
     parser.add_argument("--deterministic", action="store_true", help="act by the policy's mode; default: sample")
     parser.add_argument(
-        "--replay", action="store_true", help="what the agent's replay buffer holds, in place of acting"
+        "--replay", action="store_true", help="all that the agent's replay buffer holds, in place of acting"
     )
+    parser.add_argument("--backend", help="brax physics of a source that is an environment")
     parser.add_argument("--seed", type=int, default=0, help="of the environments and actions")
     parser.add_argument("--random-score", type=float, help="reference return of the random policy")
     parser.add_argument("--expert-score", type=float, help="reference return of an expert")
     options = parser.parse_args(argv)
 
-    scores = options.random_score, options.expert_score
-    about, key = rlzoo.data.About(options.output.stem, "", *scores), jax.random.key(options.seed)
+    if options.replay and options.rows is not None:
+        raise ValueError("--replay takes all that the buffer holds; leave --rows out")
     _cache_programs()
-    if not Path(options.source).is_dir():
-        env = rlzoo.envs.make(options.source)
-        dataset = rlzoo.data.collect(env, None, key, options.rows, options.num_envs, about=about)
-    else:
-        runs = build(_about(Path(options.source)))
-        state = rlzoo.lane(rlzoo.load(Path(options.source) / "checkpoints", runs), *options.lane)
-        algo = rlzoo.setting(runs, options.lane[0])
-        if options.replay:
-            if not hasattr(state, "replay"):
-                raise ValueError(f"{algo.name} has no replay buffer; leave --replay out")
-            rows = min(options.rows, steps_after(algo, int(state.step)))
-            dataset = rlzoo.data.from_replay(algo.env, state.replay, rows, algo.config.num_envs, about)
-        else:
-            actor = algo.actor(state)
-            policy = lambda obs, key: algo.policy(actor, obs, key, options.deterministic)  # noqa: E731
-            dataset = rlzoo.data.collect(algo.env, policy, key, options.rows, options.num_envs, about=about)
+    about = rlzoo.data.About(options.output.stem, "", options.random_score, options.expert_score)
+    keys = jax.random.split(jax.random.key(options.seed), len(options.source))
+    datasets = [_recorded(source, key, about, options) for source, key in zip(options.source, keys, strict=True)]
+    dataset = rlzoo.data.concatenate(*datasets)
     print(rlzoo.data.quality(dataset))
     print(rlzoo.data.save(options.output, dataset))
     return 0
+
+
+def _recorded(source: str, key: Any, about: Any, options: argparse.Namespace) -> Any:
+    """The dataset of one source of `rlzoo collect`."""
+    import rlzoo
+    from rlzoo.drivers.train import steps_after
+
+    rows = options.rows or 100_000
+    if not Path(source).is_dir():
+        if options.replay:
+            raise ValueError(f"{source} is no run's directory, and has no replay buffer; leave --replay out")
+        env = rlzoo.envs.make(source, **({"backend": options.backend} if options.backend else {}))
+        return rlzoo.data.collect(env, None, key, rows, options.num_envs, about=about)
+    runs = build(_about(Path(source)))
+    state = rlzoo.lane(rlzoo.load(Path(source) / "checkpoints", runs), *options.lane)
+    algo = rlzoo.setting(runs, options.lane[0])
+    if not options.replay:
+        actor = algo.actor(state)
+        policy = lambda obs, key: algo.policy(actor, obs, key, options.deterministic)  # noqa: E731
+        return rlzoo.data.collect(algo.env, policy, key, rows, options.num_envs, about=about)
+    if not hasattr(state, "replay"):
+        raise ValueError(f"{algo.name} has no replay buffer; leave --replay out")
+    written = steps_after(algo, int(state.step))
+    return rlzoo.data.from_replay(algo.env, state.replay, written, algo.config.num_envs, about)
 
 
 def _list(argv: list[str]) -> int:

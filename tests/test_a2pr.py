@@ -37,6 +37,8 @@ HYPER = a2pr.Hyper(
     alpha=1.7,
     vae_weight=1.3,
     mask_weight=0.6,
+    reward_scale=2.0,
+    reward_shift=-0.3,
 )
 
 
@@ -93,7 +95,7 @@ def test_one_update_against_numpy(detach):
         vae, vae_state = numpy_adam(vae, grads, vae_state, 4e-2), numpy_adam_state(vae_state, grads, vae)
     assert 0 < np.sum(seen) < 32  # either one is the least
     for name, expected in (("critics", critics), ("value", value), ("vae", vae)):
-        assert_close(getattr(after.params, name), expected, rtol=1e-4, atol=1e-5)
+        assert_close(getattr(after.params, name), expected, rtol=1e-5, atol=1e-5)
 
     lam = 1.7 / np.abs(numpy_q(critics, obs, numpy_act(params.actor, obs))[0]).mean()
     fresh = np.asarray(jax.random.normal(policy_key, (16, 4)), np.float64)
@@ -109,9 +111,9 @@ def test_one_update_against_numpy(detach):
         return -lam * numpy_q(critics, obs, p)[0].mean() + (0.6 * gate * (p - wanted) ** 2).mean()
 
     actor = numpy_adam(params.actor, finite_differences(policy_loss, params.actor), opt_state.actor, 1e-2)
-    assert_close(after.params.actor, actor, rtol=1e-4, atol=1e-5)
+    assert_close(after.params.actor, actor, rtol=1e-5, atol=1e-5)
     moved = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, target, a2pr.Targets(actor, critics))
-    assert_close(after.target, moved, rtol=1e-4, atol=1e-5)
+    assert_close(after.target, moved, rtol=1e-5, atol=1e-5)
     assert float(metrics["policy/guided"][0]) == pytest.approx(gate.mean())
 
 
@@ -140,17 +142,44 @@ def test_the_baselines_target_is_the_least():
     np.testing.assert_allclose(found, [1.5, 2.0])
 
 
-def test_without_regularisation_it_is_td3():
-    """mask_weight = 0: the policy's gradient is that of the value term; so also for TD3+BC's without cloning."""
-    config = a2pr.Config(**SMALL)
-    start, _ = rlzoo.train(a2pr.make(plane(), config, plane_dataset(), HYPER), KEY, 4)
-    states = {}
-    for weight in (0.0, 0.6):
-        algo = a2pr.make(plane(), config, plane_dataset(), HYPER._replace(mask_weight=weight))
-        states[weight], metrics = rlzoo.resume(algo, copy(start), 1)
-        assert (float(metrics["loss/constraint"][0]) == 0.0) == (weight == 0.0)
-    assert_close(states[0.0].params.critics, states[0.6].params.critics, rtol=0, atol=0)
-    assert not np.allclose(*(x.params.actor["params"]["head"]["kernel"] for x in states.values()))
+@pytest.mark.parametrize(("left_out", "alpha", "mask_weight"), [("constraint", 1.7, 0.0), ("policy", 0.0, 0.6)])
+def test_one_term_alone(left_out, alpha, mask_weight):
+    """mask_weight = 0: the policy follows TD3's gradient, times lambda; alpha = 0: the gated regression alone."""
+    hyper = HYPER._replace(alpha=alpha, mask_weight=mask_weight)
+    algo = a2pr.make(plane(), a2pr.Config(**SMALL), plane_dataset(), hyper)
+    start, _ = rlzoo.train(algo, KEY, 4)
+    after, metrics = rlzoo.resume(algo, copy(start), 1)
+    assert float(metrics[f"loss/{left_out}"][0]) == 0.0
+    if left_out == "policy":
+        assert not np.allclose(*(x.params.actor["params"]["head"]["kernel"] for x in (start, after)))
+        return
+    _, row_key, *_ = jax.random.split(start.key, 5)
+    obs = numpy_batch(plane_dataset(), np.asarray(jax.random.randint(row_key, (2, 16), 0, 200))[1], HYPER)[0]
+    critics, actor = float64(after.params.critics), float64(start.params.actor)
+
+    def td3_loss(actor):
+        return -numpy_q(critics, obs, numpy_act(actor, obs))[0].mean()
+
+    lam = 1.7 / np.abs(numpy_q(critics, obs, numpy_act(actor, obs))[0]).mean()
+    grads = [lam * x for x in finite_differences(td3_loss, actor)]
+    expected = numpy_adam(actor, grads, start.opt_state.actor, 1e-2)
+    assert_close(after.params.actor, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_latents_spread_is_bounded():
+    """log sigma in [-4, 15]: outside the loss has no gradient to it."""
+    algo = a2pr.make(plane(), a2pr.Config(**SMALL), plane_dataset(), HYPER)
+    start, _ = rlzoo.train(algo, KEY, 1)
+    encoder, decoder = start.params.vae
+    for shift in (-100.0, 100.0):
+        bias = encoder["params"]["head"]["bias"].at[4:].set(shift)  # of log sigma
+        head = encoder["params"]["head"] | {"bias": bias}
+        vae = ({"params": encoder["params"] | {"head": head}}, decoder)
+        moved, metrics = rlzoo.resume(algo, copy(start._replace(params=start.params._replace(vae=vae))), 1)
+        log_std = np.clip(shift, -4.0, 15.0)
+        divergence = -0.25 * (1 + 2 * log_std - np.exp(2 * log_std))  # and of the mean some
+        assert float(metrics["loss/vae"][0]) == pytest.approx(divergence, rel=0.4)
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves(moved.params.vae))
 
 
 def test_always_gated_towards_the_data_it_is_td3_bc():

@@ -142,13 +142,21 @@ def test_collect_train_offline_and_eval(capsys, tmp_path):
     assert code == 0, err
     again = rlzoo.data.load("again.npz")
     assert again.num_rows == 40 and again.about.random_score is None
+    code, out, err = call("collect out gymnax/Pendulum-v1 --rows 40 --output mixed.npz", capsys)
+    assert code == 0 and "80 transitions in 40 episodes" in out, err
     for line, message in (
         (bc.replace("--data own-medium.npz ", ""), "bc learns from a dataset; give --data"),
         (f"{TRAIN} --data own-medium.npz", "ppo learns online; leave --data out"),
-        (bc.replace("own-medium", "other"), "there is no file other.npz"),
+        (bc.replace("own-medium", "other"), "there is no file .*other.npz"),
         (
             bc.replace("Pendulum-v1", "MountainCarContinuous-v0"),
             "was recorded in gymnax/Pendulum-v1, not in gymnax/Mount",
+        ),
+        ("collect out --output x.npz --replay --rows 9", "--replay takes all that the buffer holds; leave --rows out"),
+        ("collect gymnax/Pendulum-v1 --output x.npz --replay", "is no run's directory, and has no replay buffer"),
+        (
+            "collect out brax/hopper --rows 40 --output x.npz",
+            "of different environments, gymnax/Pendulum-v1 and brax/h",
         ),
         ("collect out --output x.npz --replay", "bc has no replay buffer; leave --replay out"),
         ("collect out --lane 0 2 --output x.npz", r"lane \(0, 2\) is outside the sweep's lanes \[1, 2\]"),
@@ -183,3 +191,4 @@ def test_the_preset_for_an_environment():
         assert preset_for(env, module.presets) == preset
     assert preset_for("brax/hopper", a2pr.presets, "data/hopper-medium-replay-v2.hdf5") == "hopper_medium_replay"
     assert preset_for("brax/hopper", prdc.presets, "data/hopper-medium.npz") == "hopper"
+    assert preset_for("own/maze", prdc.presets, "antmaze-umaze-diverse-v2.hdf5") == "antmaze"

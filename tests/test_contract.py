@@ -183,7 +183,15 @@ class Built(NamedTuple):
     traces: list[int]  # grows whenever `step` is traced, that is when a program is compiled
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda name: name.replace(" ", "-"))
+# Structures that share all but a network or a distribution with another case.
+SLOW = ("a2c pixels", "a3c continuous", "ga3c continuous", "stac quantile")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES],
+    ids=[name.replace(" ", "-") for name in CASES],
+)
 def built(request):
     case = CASES[request.param]
     hyper = case.module.Hyper(**case.hyper)
@@ -237,7 +245,8 @@ def test_state_has_the_clock_and_a_typed_key(built):
     assert state.key.shape == (2, 2) and jnp.issubdtype(state.key.dtype, jax.dtypes.prng_key)
 
 
-@pytest.mark.parametrize("kind", ["one agent", "sweep"])
+# `test_drivers` holds it for one agent of PPO in every suite.
+@pytest.mark.parametrize("kind", [pytest.param("one agent", marks=pytest.mark.slow), "sweep"])
 def test_2n_is_n_and_resume_bit_for_bit_through_a_checkpoint_with_one_compile(built, tmp_path, kind):
     algo, key = (built.algo, KEY) if kind == "one agent" else (built.runs, KEYS)
     half, _ = rlzoo.train(algo, key, N)

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 import rlzoo
 from rlzoo import data
+from rlzoo.blocks import replay
 from rlzoo.data.dataset import check_for, observation_moments, task_of
-from rlzoo.types import Box
+from rlzoo.types import Box, Transition
 
 RNG = np.random.default_rng(0)
 KEY = jax.random.key(4)
@@ -94,7 +95,7 @@ def test_d4rl_tolerates_what_files_have(tmp_path):
         file["terminals"] = raw["terminals"].astype(np.float32)
     found = data.load(path)
     assert found.num_rows == 10 and found.terminated.sum() == 1 and found.obs.dtype == jnp.float32
-    assert found.about.random_score == -20.272305
+    assert found.about == data.About("hopper_medium-v2", "hopper", -20.272305, 3234.3)
     assert float(data.normalised_score(found.about, 3234.3)) == pytest.approx(100.0)
 
 
@@ -128,14 +129,32 @@ def test_bad_hdf5(tmp_path, monkeypatch):
     nan[7, 1] = np.nan
     for others, message in (
         ({"actions": None}, r"own.hdf5 lacks actions; it has observations, rewards, terminals, timeouts; a D4RL file"),
+        ({"actions": np.array(["left"] * 12, "S4")}, "own.hdf5: actions is no array of numbers; it must be one"),
+        ({"actions": None, "actions/x": np.zeros(12)}, "own.hdf5: actions is no array of numbers; it must be one"),
+        ({"timeouts": None, "timeouts/x": np.zeros(12)}, "own.hdf5: timeouts is no array of numbers"),
+        ({"rewards": 1.0}, "unequal numbers of rows: .*'rewards': 0"),
         ({"rewards": np.zeros(11)}, "unequal numbers of rows: .*'rewards': 11"),
         ({"rewards": np.zeros((12, 2))}, r"rewards has shape \[12, 2\]; it must be \[12\]"),
         ({"observations": np.zeros(12)}, r"observations has shape \[12\]; it must be \[12, …\]"),
         ({"observations": nan}, "observations is not finite in 1 of 12 rows, first in row 7: nan"),
         ({"timeouts": range(12)}, "has no transitions: its 12 rows are all ends of episodes"),
-        ({"timeouts": None}, r"no key 'timeouts', and 'own' is no dataset whose horizon is known; give load\(..., hor"),
+        (
+            {"timeouts": None},
+            r"no key 'timeouts', and 'own' is no dataset whose horizon is known; give rlzoo.data.load\(..., hor",
+        ),
     ):
         hdf5(path, **({"timeouts": []} | others))
+        with pytest.raises(ValueError, match=message):
+            data.load(path)
+    hdf5(path)
+    for timeouts, message in (
+        (np.zeros((12, 2)), r"timeouts has shape \[12, 2\]; it must be \[12\]"),
+        (nan[:, 1], "timeouts of row 7 is nan; a flag is 0 or 1"),
+        (np.full(12, 0.5), "timeouts of row 0 is 0.5; a flag is 0 or 1"),
+    ):
+        with h5py.File(path, "a") as file:
+            file.pop("timeouts", None)
+            file["timeouts"] = timeouts
         with pytest.raises(ValueError, match=message):
             data.load(path)
     hdf5(path, num_rows=0, timeouts=[])
@@ -147,8 +166,8 @@ def test_bad_hdf5(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="own.hdf5 is damaged, or no HDF5 file"):
         data.load(path)
     path.write_bytes(whole)
-    monkeypatch.setattr(data.d4rl, "device_memory", lambda: 2**16)
-    with pytest.raises(ValueError, match="takes 140.6 KiB as transitions; the device has 64.0 KiB"):
+    monkeypatch.setattr(data.dataset, "device_memory", lambda: 2**16)
+    with pytest.raises(ValueError, match="takes 281.2 KiB, as transitions and normalised; the device has 64.0 KiB"):
         data.load(path)
     with pytest.raises(ValueError, match="there is no file"):
         data.load(tmp_path / "none.hdf5")
@@ -196,6 +215,9 @@ def test_bad_npz(tmp_path):
         ({"next_obs": good.next_obs[:, :2]}, r"obs has shape \[30, 3\], next_obs \[30, 2\]; they must be equal"),
         ({"reward": good.reward[:20]}, "unequal numbers of rows"),
         ({"terminated": good.terminated[:, None]}, r"terminated has shape \[30, 1\]; it must be \[30\]"),
+        ({"terminated": good.reward}, "terminated of row 0 is .*; a flag is 0 or 1"),
+        ({"reward": jnp.float32(1.0)}, "unequal numbers of rows: .*'reward': 0"),
+        ({"action": np.array(["left"] * 30)}, "own.npz: action holds <U4, not numbers"),
     ):
         data.save(path, good.replace(**change))
         with pytest.raises(ValueError, match=message):
@@ -209,6 +231,13 @@ def test_bad_npz(tmp_path):
     empty = {key: np.zeros((0, 3) if "obs" in key else (0,)) for key in data.npz.FIELDS}
     np.savez(path, **empty)
     with pytest.raises(ValueError, match="has no transitions"):
+        data.load(path)
+
+
+def test_an_npz_larger_than_memory(tmp_path, monkeypatch):
+    path = data.save(tmp_path / "own.npz", recorded())
+    monkeypatch.setattr(data.dataset, "device_memory", lambda: 1000)
+    with pytest.raises(ValueError, match="own.npz takes 1.9 KiB, as transitions and normalised; the device has 1000 B"):
         data.load(path)
 
 
@@ -234,7 +263,25 @@ def test_damaged_npz_is_refused_or_read_whole(written, draw):
     except ValueError as error:
         assert "own.npz" in str(error)
     else:
-        assert found.num_rows == good.num_rows
+        assert_same_bits(found, good.replace(about=found.about))
+
+
+@settings(max_examples=60, deadline=None)
+@given(draw=st.data())
+def test_damaged_hdf5_is_refused_or_read(tmp_path_factory, draw):
+    """Bytes changed or cut off at random: numbers that are finite, or a `ValueError`; nothing else."""
+    path = tmp_path_factory.getbasetemp() / "own.hdf5"
+    hdf5(path, timeouts=[5])
+    content = bytearray(path.read_bytes())
+    for _ in range(draw.draw(st.integers(0, 3))):
+        content[draw.draw(st.integers(0, len(content) - 1))] = draw.draw(st.integers(0, 255))
+    path.write_bytes(content[: draw.draw(st.integers(0, len(content)))] if draw.draw(st.booleans()) else content)
+    try:
+        found = data.load(path)
+    except ValueError as error:
+        assert "own.hdf5" in str(error)
+    else:
+        assert all(np.isfinite(x).all() for x in (found.obs, found.action, found.reward, found.next_obs))
 
 
 def test_concatenating_marks_the_seam():
@@ -242,6 +289,19 @@ def test_concatenating_marks_the_seam():
     both = data.concatenate(first.replace(last=first.last.at[-1].set(False)), second)
     assert both.num_rows == 40 and bool(both.last[29]) and both.about == first.about
     np.testing.assert_array_equal(both.obs[30:], second.obs)
+    other = second.replace(about=second.about._replace(env="brax/hopper spring"))
+    with pytest.raises(ValueError, match="are of different environments, gymnax/Pendulum-v1 and brax/hopper spring"):
+        data.concatenate(first, other)
+    with pytest.raises(ValueError, match=r"are of different environments, \(\(3,\), \(1,\), .* and \(\(2,\), \(1,\),"):
+        data.concatenate(first, second.replace(obs=second.obs[:, :2]))
+    with pytest.raises(ValueError, match=r"concatenate\(\) needs one dataset or more"):
+        data.concatenate()
+
+
+def test_fingerprint():
+    first = recorded()
+    assert first.fingerprint() == recorded().replace(about=data.About("another name")).fingerprint()
+    assert first.fingerprint() != first.replace(reward=first.reward.at[3].add(1e-6)).fingerprint()
 
 
 def test_normalising_uses_the_current_observations():
@@ -277,6 +337,13 @@ def test_a_dataset_of_another_environment_is_refused():
     ):
         with pytest.raises(ValueError, match=message):
             check_for(wrong, rlzoo.envs.make(env), "prdc")
+    walker = unknown.replace(about=data.About("walker2d-medium-v2", "walker2d"))
+    with pytest.raises(
+        ValueError, match="was recorded in walker2d, not in brax/halfcheetah spring; .* if it is the same"
+    ):
+        check_for(walker, rlzoo.envs.make("brax/halfcheetah"), "prdc")
+    with pytest.raises(ValueError, match="has observations"):  # the family fits; it is the made-up rows that do not
+        check_for(walker, rlzoo.envs.make("brax/walker2d"), "prdc")
     two = pendulum._replace(action_space=Box(-np.ones(2, np.float32), np.ones(2, np.float32)))
     with pytest.raises(ValueError, match=r"has actions \[1\], continuous"):
         check_for(unknown, two, "prdc")
@@ -388,8 +455,29 @@ def test_a_replay_buffer_as_a_dataset():
     assert dataset.num_rows == 144
     assert_episodes_are_whole(dataset, env)
     assert float(jnp.abs(dataset.action[:, 1]).max()) > 1.5  # in the environment's own units
-    with pytest.raises(ValueError, match="num_rows=301; it must be a multiple of num_envs=2, and at most 300"):
+    with pytest.raises(
+        ValueError, match="written=301 of capacity=300; both must be multiples of num_envs=2, 1 or more"
+    ):
         data.from_replay(env, state.replay, 301, num_envs=2)
+
+
+def test_a_replay_buffer_that_is_full():
+    """Two environments, 5 times in a buffer of 4: the oldest rows are gone, the rest is in the order of time."""
+    times, env = jnp.arange(5.0), plane()
+    buffer = replay.init(jax.tree.map(lambda x: x[0], row_at(0.0)), 8)
+    for blocks, time in enumerate(times):
+        buffer = replay.add(buffer, row_at(time), jnp.int32(blocks))
+    dataset = data.from_replay(env, buffer, 10, num_envs=2)
+    assert dataset.obs[:, 0].tolist() == [1, 2, 3, 4, 11, 12, 13, 14]
+    assert (dataset.next_obs == dataset.obs + 1).all() and np.flatnonzero(dataset.last).tolist() == [3, 7]
+    assert data.from_replay(env, buffer, 4, num_envs=2).num_rows == 4
+
+
+def row_at(time):
+    """One transition of each of two environments: the observation of the second is larger by 10."""
+    obs = jnp.array([time, time + 10.0])[:, None] * jnp.ones(2)
+    never = jnp.zeros(2, bool)
+    return Transition(obs, jnp.zeros((2, 2)), jnp.zeros(2), never, never, obs + 1.0)
 
 
 @pytest.mark.parametrize("name", ["random", "medium-replay", "medium", "medium-expert", "expert"])

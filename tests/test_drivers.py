@@ -352,20 +352,20 @@ def test_killed_while_saving_the_last_complete_checkpoint_loads(tiny, tmp_path):
 
 
 def test_run_reports_resumes_and_is_bit_equal(runs, tmp_path):
-    options = {"directory": tmp_path, "report_every": 2, "eval_episodes": 3, "quiet": True}
-    first = rlzoo.run(runs, KEYS, 4, **options)
-    assert first.returns.shape == (3, 2, 2, 3) and list(first.env_steps) == [0, 128, 256]
-    assert first.metrics["loss/policy"].shape == (4, 2, 2) and not first.failures and not first.interrupted
-    second = rlzoo.run(runs, KEYS, 7, resume=True, **options)
-    assert second.metrics["loss/policy"].shape == (3, 2, 2)  # two updates and the rest
-    assert_same_bits(second.state, rlzoo.train(runs, KEYS, 7)[0])
+    options = {"directory": tmp_path, "report_every": 3, "eval_episodes": 3, "quiet": True}
+    first = rlzoo.run(runs, KEYS, 6, **options)
+    assert first.returns.shape == (3, 2, 2, 3) and list(first.env_steps) == [0, 192, 384]
+    assert first.metrics["loss/policy"].shape == (6, 2, 2) and not first.failures and not first.interrupted
+    second = rlzoo.run(runs, KEYS, 11, resume=True, **options)
+    assert second.metrics["loss/policy"].shape == (5, 2, 2)  # three updates and the rest
+    assert_same_bits(second.state, rlzoo.train(runs, KEYS, 11)[0])
 
     rows = sinks.read_csv(tmp_path / "log.csv")
     assert len({(row["update"], row["setting"], row["seed"]) for row in rows}) == len(rows) == 4 * 5
-    assert {row["update"] for row in rows} == {0, 2, 4, 6, 7}
+    assert {row["update"] for row in rows} == {0, 3, 6, 9, 11}
     steps, values = sinks.series(tmp_path / "log.csv", "eval/return")
     np.testing.assert_allclose(values[:3], first.returns.mean(-1), rtol=1e-5)
-    assert list(steps) == [0, 128, 256, 384, 448]
+    assert list(steps) == [0, 192, 384, 576, 704]
     lanes = sorted(path.name for path in (tmp_path / "tensorboard").iterdir())
     assert lanes == [f"learning_rate={rate},seed={s}" for rate in ("0.001", "0.01") for s in (0, 1)]
 
@@ -375,9 +375,9 @@ def test_run_reports_resumes_and_is_bit_equal(runs, tmp_path):
         rlzoo.run(runs, KEYS, 5, resume=True, **options)
     other = rlzoo.sweep(runs.base, rlzoo.grid(runs.base.hyper, learning_rate=[1e-3, 2e-2]))
     with pytest.raises(ValueError, match=r"hyper.learning_rate is \[0.001\d*, 0.0199\d*\], but the run in"):
-        rlzoo.run(other, KEYS, 9, resume=True, **options)
+        rlzoo.run(other, KEYS, 12, resume=True, **options)
     with pytest.raises(ValueError, match="3 seeds are asked for, but the run in .* has 2"):
-        rlzoo.run(runs, jax.random.split(KEY, 3), 9, resume=True, **options)
+        rlzoo.run(runs, jax.random.split(KEY, 3), 12, resume=True, **options)
 
 
 def test_log_lines_from_after_the_checkpoint_are_written_again(runs, tmp_path):
@@ -410,11 +410,11 @@ def test_ctrl_c_before_the_first_chunk_saves_too(tiny, tmp_path, monkeypatch):
         return evaluate(*args, **kwargs)
 
     monkeypatch.setattr(module, "evaluate", interrupting)
-    options = {"directory": tmp_path, "report_every": 1, "quiet": True, "sinks": ()}
-    result = rlzoo.run(tiny, KEY, 2, eval_episodes=2, **options)
+    options = {"directory": tmp_path, "report_every": 2, "quiet": True, "sinks": ()}
+    result = rlzoo.run(tiny, KEY, 4, eval_episodes=2, **options)
     assert result.interrupted and int(result.state.step) == 0
-    whole = rlzoo.run(tiny, KEY, 2, resume=True, eval_episodes=0, **options)
-    assert_same_bits(whole.state, rlzoo.train(tiny, KEY, 2)[0])
+    whole = rlzoo.run(tiny, KEY, 4, resume=True, eval_episodes=0, **options)
+    assert_same_bits(whole.state, rlzoo.train(tiny, KEY, 4)[0])
 
 
 def test_a_log_left_by_a_dead_start_is_begun_anew_and_grows_wider(runs, tmp_path):

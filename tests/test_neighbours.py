@@ -1,12 +1,16 @@
 """Neighbours against brute force in float64 and against SciPy's KD-tree."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
+from rlzoo import envs, prdc
 from rlzoo.blocks import neighbours
+from rlzoo.data import load
 
 KEY = jax.random.key(8)
 
@@ -58,25 +62,61 @@ def test_searching_again_where_needed(needed):
     assert same.sum() == min(70, -(-needed // 32) * 32)
 
 
-def test_cancellation_is_put_right():
-    """Rows 1e-3 apart at a distance of 100: differences tell them apart, where |x|^2 - 2 x y + |y|^2 cannot."""
-    table = 100.0 * jax.random.normal(KEY, (1, 10)) + 1e-3 * jax.random.normal(KEY, (6, 10))
+@pytest.mark.parametrize("k", [1, 3])
+def test_nearest_of_recorded_data(k):
+    """Pendulum's states and actions, as PRDC searches them: brute force, and the table of nearest states."""
+    dataset = load(Path(__file__).parent / "data" / "pendulum-medium.npz")
+    task = prdc.make(envs.make("gymnax/Pendulum-v1"), prdc.Config(search="exact", k=k), dataset).task
+    index = jax.random.randint(KEY, (256,), 0, task.num_rows)
+    action = jax.random.uniform(KEY, (256, 1), minval=-1.0)
+    table = np.concatenate([np.asarray(x, np.float64) for x in (2 * task.transitions.obs, task.transitions.action)], 1)
+    queries = np.concatenate([table[np.asarray(index), :3], np.asarray(action, np.float64)], 1)
+    rows, squared = by_differences(queries, table, k)
+    brute = prdc.brute_search(task, index, action, 2.0, k)
+    np.testing.assert_allclose(brute.squared, squared, rtol=1e-4, atol=1e-9)
+    assert (np.asarray(brute.row) == rows).mean() > 0.995  # the rest are ties to float32
+    found, certified = prdc.table_search(task, index, action, 2.0, k)
+    certified = np.asarray(certified)
+    assert certified.sum() > 10
+    np.testing.assert_allclose(found.squared[certified], squared[certified], rtol=1e-4, atol=1e-9)
+    states = task.transitions.obs
+    rows, squared = by_differences(states[index], states, 64)
+    np.testing.assert_allclose(task.states.squared[index], squared, rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("num_rows", [6, 200])
+def test_cancellation_is_put_right(num_rows):
+    """Rows 1e-3 apart at a distance of 100: differences tell them apart, where |x|^2 - 2 x y + |y|^2 cannot.
+
+    Of a cluster larger than what is ranked again the row that is found is none of the farther ones.
+    """
+    table = 100.0 * jax.random.normal(KEY, (1, 10)) + 1e-3 * jax.random.normal(KEY, (num_rows, 10))
     table = jnp.concatenate([table, -table])  # so that no shift of the origin helps
     found = neighbours.nearest(table, neighbours.table(table))
-    np.testing.assert_array_equal(found.row[:, 0], np.arange(12))
-    np.testing.assert_array_equal(found.squared, 0.0)
+    if num_rows < neighbours.AGAIN:
+        np.testing.assert_array_equal(found.row[:, 0], np.arange(2 * num_rows))
+        np.testing.assert_array_equal(found.squared, 0.0)
+    assert float(found.squared.max()) < 1e-4
 
 
 def test_the_graph_is_brute_force(monkeypatch):
-    monkeypatch.setattr(neighbours, "MATRIX", 100 * 1500)  # several parts, the last one smaller
+    monkeypatch.setattr(neighbours, "MATRIX", 100 * 1500)  # several slabs of several parts, the last ones not full
+    monkeypatch.setattr(neighbours, "SLAB", 400)
     rows = jax.random.normal(KEY, (1500, 17)).at[70].set(0.0).at[71].set(0.0)  # two equal rows
     found = neighbours.graph(rows, 20)
     expected, squared = by_differences(rows, rows, 20)
     np.testing.assert_allclose(found.squared, squared, rtol=1e-5, atol=1e-10)
     assert (np.sort(found.row, 1) == np.sort(expected, 1)).all(1).mean() > 0.999
-    own = np.asarray(found.row)[:, 0] == np.arange(1500)
-    assert own[[i for i in range(1500) if i not in (70, 71)]].all()
+    np.testing.assert_array_equal(found.row[:, 0], np.arange(1500))
     assert {70, 71} == set(np.asarray(found.row)[70, :2].tolist())
+
+
+def test_the_graph_holds_the_own_row_among_many_equal_ones():
+    rows = jnp.concatenate([jnp.full((100, 3), 0.7), jax.random.normal(KEY, (50, 3))])
+    found = neighbours.graph(rows, 4)
+    np.testing.assert_array_equal(found.row[:, 0], np.arange(150))
+    np.testing.assert_array_equal(found.squared[:100], 0.0)
+    assert (found.row[:100] < 100).all()
 
 
 def test_no_matrix_of_all_distances_is_held():

@@ -21,8 +21,9 @@ from scipy import stats
 
 import rlzoo
 from rlzoo import sac, stac
-from rlzoo.blocks import masks, networks, optim, replay
+from rlzoo.blocks import masks, networks, optim, replay, rollout
 from rlzoo.envs.episodes import with_episodes
+from rlzoo.envs.risky_point_mass import in_danger
 from rlzoo.types import Box, Env
 
 KEY = jax.random.key(6)
@@ -385,3 +386,26 @@ def test_action_spaces(name):
         state, metrics = rlzoo.train(algo, KEY, 2)
         assert state.replay.action.shape == (60, 2) and (abs(state.replay.action) <= 1.0).all()
         assert all(np.isfinite(x).all() for x in metrics.values())
+
+
+@pytest.mark.slow
+def test_pessimism_lowers_the_value_error_and_avoids_danger():
+    """The paper's two claims, on a small scale: beta = 0.5 against 0, four seeds."""
+    keys, sizes = jax.random.split(KEY, 4), {"hidden": (64, 64), "warmup": 1_000, "capacity": 50_000}
+    for name, steps in (("gymnax/Pendulum-v1", 8_000), ("rlzoo/RiskyPointMass-v0", 40_000)):
+        env, risky = rlzoo.envs.make(name), "Risky" in name
+        preset = stac.presets["risky_point_mass" if risky else "classic"]
+        algo = stac.make(env, dataclasses.replace(preset.config, **sizes), preset.hyper)
+        runs = rlzoo.sweep(algo, rlzoo.grid(algo.hyper, beta=[0.0, 0.5]))
+        state, _ = rlzoo.train(runs, keys, rlzoo.updates_for(runs, steps))
+        if risky:
+
+            def share_in_danger(actor):
+                envs = rollout.init(env, KEY, env.params, 200)  # noqa: B023
+                act = lambda obs, key: (algo.policy(actor, obs, key), ())  # noqa: B023, E731
+                return in_danger(rollout.collect(env, act, envs, KEY, env.params, env.horizon)[1].obs).mean()  # noqa: B023
+
+            measured = jax.jit(jax.vmap(jax.vmap(share_in_danger)))(runs.actor(state))
+        else:
+            measured = rlzoo.value_error(runs, env, state, KEY, 32).mean(-1)
+        assert measured[1].mean() < measured[0].mean()

@@ -10,7 +10,8 @@ axes, and all its lanes share one dataset, the `task`.
 Kept from the code: advantages use the first critic alone; V is used as it was before its own step; its target is the
 least of four critics'; the divergence is a mean over the batch and latent dimensions, with weight 1/2; the regression
 target is not detached where the VAE made it (``detach_target``).
-Where the paper says that the VAE samples, the code reconstructs the policy's action. Actions are in [-1, 1].
+Where the paper says that the VAE samples, the code reconstructs the policy's action. ``mask_weight`` is 1, the default
+of the code's class; its command line has 0.5, and one for each dataset, see ``presets``. Actions are in [-1, 1].
 """
 
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ import optax
 from jaxtyping import Array, Bool, Float
 
 from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
-from rlzoo.algorithms.td3_bc import critic_loss, smoothed, td_target, value_loss
+from rlzoo.algorithms.td3_bc import critic_loss, smoothed, td_target, unscaled, value_loss
 from rlzoo.blocks import networks, optim, replay
 from rlzoo.data.dataset import Dataset, Moments, normalise, task_of
 from rlzoo.types import Algorithm, Env
@@ -271,8 +272,9 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
         return State(params, target, opt_state, state.moments, key, state.step + 1), metrics
 
     def value(state, hyper, obs, action):
-        """Mean of the two Q(s, a), in units of the scaled and shifted reward."""
+        """Mean of the two Q(s, a), in reward units."""
         q = nets.q(state.params.critics, normalise(state.moments, obs), space.to_policy(action)).mean(axis=0)
+        q = unscaled(q, hyper)
         return q, jnp.zeros_like(q)
 
     return Algorithm(
@@ -295,8 +297,12 @@ def _of(alpha: float, vae_weight: float, mask_weight: float, gamma: float) -> Pr
     return Preset(Config(), Hyper(alpha=alpha, vae_weight=vae_weight, mask_weight=mask_weight, gamma=gamma))
 
 
-presets = Presets(  # the authors' command lines; those of random data of halfcheetah and walker2d are by analogy
+presets = Presets(  # for datasets as the authors' command lines; random halfcheetah and walker2d by analogy
     classic=Preset(Config(), Hyper()),
+    pendulum=Preset(
+        Config(actor_hidden=(64, 64, 64), critic_hidden=(64, 64, 64, 64), vae_hidden=(128, 128)),
+        Hyper(),
+    ),
     halfcheetah_medium=_of(40.0, 1.0, 1.0, 0.99),
     hopper_medium=_of(2.5, 1.0, 0.4, 0.995),
     walker2d_medium=_of(2.5, 1.5, 1.0, 0.99),

@@ -96,4 +96,7 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     )
 
 
-presets = Presets(classic=Preset(Config(), Hyper()))
+presets = Presets(
+    classic=Preset(Config(), Hyper()),
+    pendulum=Preset(Config(hidden=(64, 64)), Hyper()),
+)

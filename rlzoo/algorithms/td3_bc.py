@@ -101,6 +101,11 @@ def cloning_loss(action: Float[Array, "*B A"], wanted: Float[Array, "*B A"]) -> 
     return jnp.mean((action - wanted) ** 2, axis=-1)
 
 
+def unscaled(q: Float[Array, "*B"], hyper: Any) -> Float[Array, "*B"]:
+    """Values of scale r + shift as values of r; NaN with a shift, which counts for as long as episodes last."""
+    return jnp.where(hyper.reward_shift == 0.0, q / hyper.reward_scale, jnp.nan)
+
+
 def critic_step(
     nets: networks.TwinCritics,
     adam: optax.GradientTransformation,
@@ -193,8 +198,9 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
         return State(params, target, Params(actor_state, critic_state), state.moments, key, state.step + 1), metrics
 
     def value(state, hyper, obs, action):
-        """Mean of the two Q(s, a), in units of the scaled and shifted reward."""
+        """Mean of the two Q(s, a), in reward units."""
         q = nets.q(state.params.critics, normalise(state.moments, obs), space.to_policy(action)).mean(axis=0)
+        q = unscaled(q, hyper)
         return q, jnp.zeros_like(q)
 
     return Algorithm(
@@ -213,4 +219,7 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     )
 
 
-presets = Presets(classic=Preset(Config(), Hyper()))
+presets = Presets(
+    classic=Preset(Config(), Hyper()),
+    pendulum=Preset(Config(hidden=(64, 64)), Hyper()),
+)

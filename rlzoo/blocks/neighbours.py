@@ -1,20 +1,23 @@
 """Exact nearest neighbours among the N rows of a table, and a graph of the nearest rows of every row.
 
 Distances may weigh each dimension: d^2(x, y) = sum_i w_i (x_i - y_i)^2. They come from one matrix product,
-|y|^2 - 2 x y, in full float32: rounded to TF32 its error is larger than the distances that decide. Its float32 error is
-put right by ranking the best few again by their differences. A matrix of all distances is never there.
+|y|^2 - 2 x y, in full float32: rounded to TF32 its error is larger than the distances that decide. Its float32 error,
+about 1e-6 of |x|^2, is put right by ranking the best few again by their differences. A matrix of all distances is never
+there.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 SLOTS = 1024  # rows of a tile
 AGAIN = 8  # candidates beyond k that are ranked again
 GROUP = 32  # queries that `nearest_where` searches at a time
 MATRIX = 2**24  # distances that `graph` holds at a time: 64 MiB
+SLAB = 2**14  # queries that `graph` sends to the device at a time
 
 
 class Neighbours(NamedTuple):
@@ -120,33 +123,42 @@ def best_of(candidates: Int[Array, "B C"], squared: Float[Array, "B C"], k: int)
 
 
 def graph(rows: Float[Array, "N D"], k: int) -> Neighbours:
-    """The k nearest rows of every row, itself among them: int32[N, k] and f32[N, k].
+    """The k nearest rows of every row, itself first: int32[N, k] and f32[N, k].
 
-    Compiled once and run over a few queries at a time. Of the N distances of a query, blocks of 32 have their least
-    taken first: the k nearest lie in the k blocks whose least ones are smallest. So all N are never sorted.
+    Compiled once and run over slabs of the rows, and within a slab over a few queries at a time. Of the N distances of
+    a query, blocks of 32 have their least taken first: the k nearest lie in the k blocks whose least ones are smallest.
+    So all N are never sorted.
     """
     num_rows, width = rows.shape[0], 32
     _check_k(k, num_rows)
     blocks = -(-num_rows // width)
-    padding = blocks * width - num_rows
     again = min(k + AGAIN, num_rows)
     few = min(again, blocks)
     at_a_time = max(1, min(num_rows, MATRIX // num_rows))
+    slab = -(-min(num_rows, SLAB) // at_a_time) * at_a_time
 
-    @jax.jit
-    def of(queries, rows):
-        centre = rows.mean(axis=0)
-        y = rows - centre
-        value = 0.5 * jnp.sum(y**2, axis=-1) - jnp.matmul(queries - centre, y.T, precision="highest")
-        value = jnp.pad(value, ((0, 0), (0, padding)), constant_values=jnp.inf).reshape(-1, blocks, width)
+    y = rows - rows.mean(axis=0)
+    half_norm = 0.5 * jnp.sum(y**2, axis=-1)
+
+    def search(own, rows, y, half_norm):
+        value = half_norm - jnp.matmul(y[own], y.T, precision="highest")
+        value = value.at[jnp.arange(at_a_time), own].set(-jnp.inf)  # among equal rows it is not left out
+        value = jnp.pad(value, ((0, 0), (0, blocks * width - num_rows)), constant_values=jnp.inf)
+        value = value.reshape(-1, blocks, width)
         _, chosen = jax.lax.top_k(-value.min(axis=-1), few)
         values = jnp.take_along_axis(value, chosen[:, :, None], axis=1).reshape(-1, few * width)
         _, place = jax.lax.top_k(-values, again)
         candidates = jnp.take_along_axis(chosen, place // width, axis=1) * width + place % width
-        return among(queries, rows, jnp.minimum(candidates, num_rows - 1), k=k)
+        return among(rows[own], rows, jnp.minimum(candidates, num_rows - 1), k=k)
 
-    parts = [of(rows[i : i + at_a_time], rows) for i in range(0, num_rows, at_a_time)]
-    return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+    @jax.jit
+    def of(start, *tables):
+        own = jnp.minimum(start + jnp.arange(slab).reshape(-1, at_a_time), num_rows - 1)
+        found = jax.lax.map(lambda own: search(own, *tables), own)
+        return jax.tree.map(lambda x: x.reshape(slab, k), found)
+
+    parts = [jax.device_get(of(start, rows, y, half_norm)) for start in range(0, num_rows, slab)]
+    return jax.tree.map(lambda *x: jnp.asarray(np.concatenate(x)[:num_rows]), *parts)
 
 
 def _check_k(k: int, num_rows: int) -> None:

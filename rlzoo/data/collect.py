@@ -34,9 +34,9 @@ def collect(
     Raises:
         ValueError: the rows do not divide among the environments.
     """
-    if num_rows < 1 or num_rows % num_envs:
+    if num_envs < 1 or num_rows < 1 or num_rows % num_envs:
         raise ValueError(
-            f"num_rows={num_rows} is no multiple of num_envs={num_envs}; every environment takes its share"
+            f"num_rows={num_rows} is no multiple of num_envs={num_envs}, 1 or more; every environment takes its share"
         )
     act = policy or (lambda obs, key: jax.vmap(env.action_space.sample)(jax.random.split(key, num_envs)))
     steps = num_rows // num_envs
@@ -52,20 +52,27 @@ def collect(
     return _dataset(rows, steps, about._replace(env=env.name))
 
 
-def from_replay(env: Env, replay: Transition, num_rows: int, num_envs: int = 1, about: About = About()) -> Dataset:
-    """The first ``num_rows`` of a replay buffer that is not full, such as SAC's ``state.replay``, as a Dataset.
+def from_replay(env: Env, replay: Transition, written: int, num_envs: int = 1, about: About = About()) -> Dataset:
+    """All that a replay buffer holds, such as SAC's ``state.replay``, as a Dataset.
 
-    Rows are sorted by environment, so that episodes are together.
+    Rows are sorted by environment, so that episodes are together, and by time.
 
     Args:
-        replay: rows [capacity, ...] in the order of writing, those of one time side by side; actions as the critics see
-            them, in [-1, 1] or integers. num_envs: how many ran side by side.
+        replay: rows [capacity, ...], those of one time side by side; actions as the critics see them, in [-1, 1] or
+            integers. written: the agent's environment steps until then; beyond the capacity the oldest rows are gone.
+        num_envs: how many ran side by side.
+    Raises:
+        ValueError: the rows do not divide among the environments.
     """
-    if not 1 <= num_rows <= len(replay.reward) or num_rows % num_envs:
+    capacity = len(replay.reward)
+    if written < 1 or written % num_envs or capacity % num_envs:
         raise ValueError(
-            f"num_rows={num_rows}; it must be a multiple of num_envs={num_envs}, and at most {len(replay.reward)}"
+            f"written={written} of capacity={capacity}; both must be multiples of num_envs={num_envs}, 1 or more"
         )
-    by_env = jnp.arange(num_rows).reshape(-1, num_envs).T.reshape(-1)
+    num_rows = min(written, capacity)
+    oldest = written % capacity if written > capacity else 0
+    by_time = (oldest + jnp.arange(num_rows)) % capacity
+    by_env = by_time.reshape(-1, num_envs).T.reshape(-1)
     rows = jax.tree.map(lambda x: x[by_env], replay)
     rows = rows._replace(action=env.action_space.from_policy(rows.action))
     return _dataset(rows, num_rows // num_envs, about._replace(env=env.name))

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlzoo.data.dataset import About, Dataset, checked, finite
-from rlzoo.machine import device_memory, in_bytes
+from rlzoo.data.dataset import About, Dataset, checked, finite, fits, flags
 
 
 class Reference(NamedTuple):
+    family: str  # of environments
     random: float  # return of the uniformly random policy
     expert: float
     horizon: int  # steps of an episode
@@ -23,24 +23,24 @@ class Reference(NamedTuple):
 
 # Every quality and version of a family shares its scores.
 REFERENCES = {
-    "halfcheetah": Reference(-280.178953, 12135.0, 1000),
-    "hopper": Reference(-20.272305, 3234.3, 1000),
-    "walker2d": Reference(1.629008, 4592.3, 1000),
-    "ant": Reference(-325.6, 3879.7, 1000),
-    "antmaze-umaze": Reference(0.0, 1.0, 700),
-    "antmaze": Reference(0.0, 1.0, 1000),
-    "maze2d-open": Reference(0.01, 20.66, 150),
-    "maze2d-umaze": Reference(23.85, 161.86, 300),
-    "maze2d-medium": Reference(13.13, 277.39, 600),
-    "maze2d-large": Reference(6.7, 273.99, 800),
-    "maze2d-umaze-dense": Reference(68.537689, 193.66285642381482, 300),
-    "maze2d-medium-dense": Reference(44.264742, 297.4552547777125, 600),
-    "maze2d-large-dense": Reference(30.569041, 303.4857382709002, 800),
-    "kitchen": Reference(0.0, 4.0, 280),
-    "pen": Reference(96.262799, 3076.8331017826877, 100),
-    "hammer": Reference(-274.856578, 12794.134825156867, 200),
-    "door": Reference(-56.512833, 2880.5693087298737, 200),
-    "relocate": Reference(-6.425911, 4233.877797728884, 200),
+    "halfcheetah": Reference("halfcheetah", -280.178953, 12135.0, 1000),
+    "hopper": Reference("hopper", -20.272305, 3234.3, 1000),
+    "walker2d": Reference("walker2d", 1.629008, 4592.3, 1000),
+    "ant": Reference("ant", -325.6, 3879.7, 1000),
+    "antmaze-umaze": Reference("antmaze", 0.0, 1.0, 700),
+    "antmaze": Reference("antmaze", 0.0, 1.0, 1000),
+    "maze2d-open": Reference("maze2d", 0.01, 20.66, 150),
+    "maze2d-umaze": Reference("maze2d", 23.85, 161.86, 300),
+    "maze2d-medium": Reference("maze2d", 13.13, 277.39, 600),
+    "maze2d-large": Reference("maze2d", 6.7, 273.99, 800),
+    "maze2d-umaze-dense": Reference("maze2d", 68.537689, 193.66285642381482, 300),
+    "maze2d-medium-dense": Reference("maze2d", 44.264742, 297.4552547777125, 600),
+    "maze2d-large-dense": Reference("maze2d", 30.569041, 303.4857382709002, 800),
+    "kitchen": Reference("kitchen", 0.0, 4.0, 280),
+    "pen": Reference("pen", 96.262799, 3076.8331017826877, 100),
+    "hammer": Reference("hammer", -274.856578, 12794.134825156867, 200),
+    "door": Reference("door", -56.512833, 2880.5693087298737, 200),
+    "relocate": Reference("relocate", -6.425911, 4233.877797728884, 200),
 }
 
 KEYS = ("observations", "actions", "rewards", "terminals")
@@ -49,8 +49,8 @@ KEYS = ("observations", "actions", "rewards", "terminals")
 def reference(name: str) -> Reference | None:
     """The reference of a dataset, from its name or that of its file; None if D4RL has none."""
     name = name.lower().replace("_", "-").replace("ant-maze-u-maze", "antmaze-umaze").replace("ant-maze", "antmaze")
-    families = [family for family in REFERENCES if name == family or name.startswith(f"{family}-")]
-    return REFERENCES[max(families, key=len)] if families else None
+    fitting = [prefix for prefix in REFERENCES if name == prefix or name.startswith(f"{prefix}-")]
+    return REFERENCES[max(fitting, key=len)] if fitting else None
 
 
 def load(path: str | Path, name: str = "", horizon: int | None = None) -> Dataset:
@@ -67,15 +67,15 @@ def load(path: str | Path, name: str = "", horizon: int | None = None) -> Datase
     known = reference(name)
     raw = _read(path)
     num_rows = len(raw["rewards"])
-    terminal = np.asarray(raw["terminals"]).astype(bool)
+    terminal = raw["terminals"]
     if "timeouts" in raw:
-        final = np.asarray(raw["timeouts"]).astype(bool)
+        final = raw["timeouts"]
     else:
         horizon = horizon or (known.horizon if known else None)
         if horizon is None:
             raise ValueError(
                 f"{path} has no key 'timeouts', and {name!r} is no dataset whose horizon is known; "
-                "give load(..., horizon=)"
+                "give rlzoo.data.load(..., horizon=), and rlzoo.data.save the result for the command line"
             )
         final = _at_the_horizon(terminal, horizon)
 
@@ -90,8 +90,8 @@ def load(path: str | Path, name: str = "", horizon: int | None = None) -> Datase
         "terminated": terminal[kept],
         "last": np.append(np.diff(kept) > 1, True),  # what followed was dropped
     }
-    scores = (known.random, known.expert) if known else (None, None)
-    return checked(arrays, About(name, "", *scores), str(path))
+    about = About(name, known.family, known.random, known.expert) if known else About(name)
+    return checked(arrays, about, str(path))
 
 
 def _at_the_horizon(terminal: np.ndarray, horizon: int) -> np.ndarray:
@@ -118,9 +118,12 @@ def _read(path: Path) -> dict[str, Any]:
                     f"a D4RL file has {', '.join(KEYS)}"
                 )
             keys = [*KEYS, *(["timeouts"] if "timeouts" in file else [])]
-            _fits(path, file)
+            for key in keys:
+                if not isinstance(file[key], h5py.Dataset) or file[key].dtype.kind not in "biuf":
+                    raise ValueError(f"{path}: {key} is no array of numbers; it must be one")
+            fits(2 * file["observations"].size + file["actions"].size + file["rewards"].size, str(path))
             raw = {key: file[key][()] for key in keys}
-    except OSError as error:
+    except (OSError, RuntimeError, KeyError) as error:  # what h5py raises for damaged files
         raise ValueError(f"{path} is damaged, or no HDF5 file: {error}; copy or download it again") from error
 
     for key in ("rewards", "terminals", "timeouts"):
@@ -131,8 +134,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: its keys have unequal numbers of rows: {rows}; every key needs one row a step")
     if rows["rewards"] < 2:
         raise ValueError(f"{path} has {rows['rewards']} rows; a transition needs two")
-    for key, dims in (("observations", 2), ("actions", 2), ("rewards", 1), ("terminals", 1)):
-        if raw[key].ndim != dims:
+    for key, dims in (("observations", 2), ("actions", 2), ("rewards", 1), ("terminals", 1), ("timeouts", 1)):
+        if key in raw and raw[key].ndim != dims:
             wanted = [rows["rewards"], "…"][:dims]
             raise ValueError(
                 f"{path}: {key} has shape {list(raw[key].shape)}; it must be [{', '.join(map(str, wanted))}]"
@@ -140,15 +143,7 @@ def _read(path: Path) -> dict[str, Any]:
     for key in ("observations", "actions", "rewards"):
         raw[key] = raw[key].astype(np.float32)
         finite(raw[key], str(path), key)
+    for key in ("terminals", "timeouts"):
+        if key in raw:
+            raw[key] = flags(raw[key], str(path), key)
     return raw
-
-
-def _fits(path: Path, file: Any) -> None:
-    """Observations twice, actions and rewards, as float32, in the device's memory."""
-    numbers = 2 * file["observations"].size + file["actions"].size + file["rewards"].size
-    limit = device_memory()
-    if limit is not None and 4 * numbers > 0.9 * limit:
-        raise ValueError(
-            f"{path} takes {in_bytes(4 * numbers)} as transitions; the device has {in_bytes(limit)}; "
-            "files larger than memory are not streamed; cut it into parts"
-        )

@@ -1,5 +1,6 @@
 """A dataset of transitions: the `task` of offline algorithms, shared by all lanes of a sweep."""
 
+import zlib
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -9,14 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from rlzoo.machine import device_memory, in_bytes
 from rlzoo.types import Discrete, Env, Transition
+
+SHARE = 0.9  # of the device's memory that transitions may take
 
 
 class About(NamedTuple):
     """Where a dataset comes from; no array, so it does not take part in computing."""
 
     name: str = ""  # such as "hopper-medium-v2"
-    env: str = ""  # the environment's name, such as "brax/hopper"; empty: unknown
+    env: str = ""  # the environment's name, such as "brax/hopper spring", or its family alone, "hopper"; empty: unknown
     random_score: float | None = None  # return of the uniformly random policy; None: unknown
     expert_score: float | None = None  # return of an expert
 
@@ -36,6 +40,10 @@ class Dataset:
     @property
     def num_rows(self) -> int:
         return self.reward.shape[0]
+
+    def fingerprint(self) -> str:
+        """A checksum of the arrays."""
+        return checksum(self)
 
     def episode_returns(self) -> np.ndarray:
         """Undiscounted returns of the pieces that `last` bounds, f64[pieces]; rows dropped in loading are missing."""
@@ -99,7 +107,22 @@ def task_of(dataset: Dataset, env: Env, who: str, normalise_obs: bool = True) ->
 
 
 def concatenate(*datasets: Dataset, about: About | None = None) -> Dataset:
-    """One dataset after another, such as medium-expert; no transition crosses from one to the next."""
+    """One dataset after another, such as medium-expert; no transition crosses from one to the next.
+
+    Args:
+        about: default: that of the first.
+    Raises:
+        ValueError: none is given, or they are of different environments or shapes.
+    """
+    if not datasets:
+        raise ValueError("concatenate() needs one dataset or more")
+    for other in datasets[1:]:
+        for what in (lambda x: x.about.env, lambda x: (x.obs.shape[1:], x.action.shape[1:], x.action.dtype)):
+            if what(other) != what(datasets[0]):
+                raise ValueError(
+                    f"datasets {datasets[0].about.name!r} and {other.about.name!r} are of different environments, "
+                    f"{what(datasets[0])} and {what(other)}; concatenate those of one"
+                )
     closed = [replace(one, last=one.last.at[-1].set(True), about=datasets[0].about) for one in datasets]
     joined = jax.tree.map(lambda *x: jnp.concatenate(x), *closed)
     return joined if about is None else replace(joined, about=about)
@@ -128,7 +151,10 @@ def checked(arrays: dict[str, np.ndarray], about: About, where: str) -> Dataset:
     Args:
         arrays: obs, action, reward, next_obs, terminated, last. where: the file, for messages.
     """
-    rows = {key: len(x) for key, x in arrays.items()}
+    for key, x in arrays.items():
+        if x.dtype.kind not in "biuf":
+            raise ValueError(f"{where}: {key} holds {x.dtype}, not numbers")
+    rows = {key: len(x) if x.ndim else 0 for key, x in arrays.items()}
     if len(set(rows.values())) > 1:
         raise ValueError(f"{where}: its keys have unequal numbers of rows: {rows}; every key needs one row a step")
     if rows["reward"] == 0:
@@ -139,14 +165,44 @@ def checked(arrays: dict[str, np.ndarray], about: About, where: str) -> Dataset:
     if arrays["obs"].shape != arrays["next_obs"].shape:
         shapes = [list(arrays[key].shape) for key in ("obs", "next_obs")]
         raise ValueError(f"{where}: obs has shape {shapes[0]}, next_obs {shapes[1]}; they must be equal")
+    for key in ("terminated", "last"):
+        arrays[key] = flags(arrays[key], where, key)
     for key in ("obs", "action", "reward", "next_obs"):
         finite(arrays[key], where, key)
+    fits(sum(arrays[key].size for key in ("obs", "action", "reward", "next_obs")), where)
     discrete = np.issubdtype(arrays["action"].dtype, np.integer)
     dtypes: dict[str, type] = dict.fromkeys(("obs", "reward", "next_obs"), np.float32)
     dtypes |= {"action": np.int32 if discrete else np.float32, "terminated": np.bool_, "last": np.bool_}
-    last = np.asarray(arrays["last"], bool) | np.asarray(arrays["terminated"], bool)
+    last = arrays["last"] | arrays["terminated"]
     last[-1] = True
     return Dataset(**{key: jnp.asarray(x, dtypes[key]) for key, x in (arrays | {"last": last}).items()}, about=about)
+
+
+def checksum(tree: Any) -> str:
+    """Of a pytree's arrays, to tell whether they are the same."""
+    found = 0
+    for leaf in jax.tree.leaves(tree):
+        found = zlib.crc32(np.asarray(leaf).tobytes(), found)
+    return f"{found:08x}"
+
+
+def flags(x: np.ndarray, where: str, key: str) -> np.ndarray:
+    """Zeros and ones as booleans; anything else is refused."""
+    bad = ~np.isin(x, (0, 1))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(f"{where}: {key} of row {row} is {x[row]}; a flag is 0 or 1")
+    return x.astype(bool)
+
+
+def fits(numbers: int, where: str) -> None:
+    """Refuse transitions that the device cannot hold twice: as they are, and normalised for learning."""
+    limit = device_memory()
+    if limit is not None and 2 * 4 * numbers > SHARE * limit:
+        raise ValueError(
+            f"{where} takes {in_bytes(2 * 4 * numbers)}, as transitions and normalised; the device has "
+            f"{in_bytes(limit)}; files larger than memory are not streamed; cut it into parts"
+        )
 
 
 def finite(x: np.ndarray, where: str, key: str) -> None:
@@ -166,8 +222,12 @@ def check_for(dataset: Dataset, env: Env, who: str) -> None:
     """Refuse a dataset that another environment recorded, as far as spaces and names can tell."""
     about, space = dataset.about, env.action_space
     what = f"{who}: dataset {about.name!r}"
-    if about.env and about.env != env.name:
-        raise ValueError(f"{what} was recorded in {about.env}, not in {env.name}; evaluate in the same environment")
+    family = env.name.rpartition("/")[2].partition(" ")[0]  # of brax/hopper spring: hopper
+    if about.env and about.env not in (env.name, family):
+        raise ValueError(
+            f"{what} was recorded in {about.env}, not in {env.name}; evaluate in the same environment; if it is the "
+            "same, dataset.replace(about=dataset.about._replace(env='')) says nothing about it"
+        )
     if dataset.obs.shape[1:] != env.obs_space.shape:
         raise ValueError(
             f"{what} has observations {list(dataset.obs.shape[1:])}, {env.name} {list(env.obs_space.shape)}; "

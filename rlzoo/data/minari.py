@@ -43,12 +43,27 @@ def load(path: str | Path, obs_keys: tuple[str, ...] | None = None, drop_timeout
         steps = len(episode.rewards)
         if len(obs) != steps + 1:
             raise ValueError(f"{where}: {len(obs)} observations of {steps} steps; it needs one more than steps")
-        keep = ~np.asarray(episode.truncations, bool) if drop_timeouts else np.ones(steps, bool)
-        last = np.zeros(steps, bool)
-        last[np.flatnonzero(keep)[-1:]] = True
-        columns = (obs[:-1], episode.actions, episode.rewards, obs[1:], episode.terminations, last)
-        for key, x in zip(pieces, columns, strict=True):
-            pieces[key].append(np.asarray(x)[keep])
+        if isinstance(episode.actions, dict | tuple):
+            kind = type(episode.actions).__name__
+            raise ValueError(f"{where}: its actions are a {kind} of arrays; rlzoo's algorithms need one array")
+        columns = {
+            "obs": obs[:-1],
+            "action": np.asarray(episode.actions),
+            "reward": np.asarray(episode.rewards),
+            "next_obs": obs[1:],
+            "terminated": np.asarray(episode.terminations),
+            "truncated": np.asarray(episode.truncations),
+        }
+        if any(len(x) != steps for x in columns.values()):
+            rows = {key: len(x) for key, x in columns.items()}
+            raise ValueError(f"{where}: its keys have unequal numbers of rows: {rows}; every key needs one row a step")
+        keep = ~(columns["truncated"].astype(bool) & drop_timeouts)
+        columns["last"] = keep & ~np.append(keep[1:], False)  # what followed is another episode, or was dropped
+        for key, parts in pieces.items():
+            if parts and parts[0].shape[1:] != columns[key].shape[1:]:
+                shapes = [list(x.shape[1:]) for x in (columns[key], parts[0])]
+                raise ValueError(f"{where}: a row of {key} has shape {shapes[0]}, of the first episode {shapes[1]}")
+            parts.append(columns[key][keep])
     arrays = {key: np.concatenate(x) for key, x in pieces.items()}
     metadata = source.storage.metadata
     scores = metadata.get("ref_min_score"), metadata.get("ref_max_score")

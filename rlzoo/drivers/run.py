@@ -186,7 +186,9 @@ def _resumed(algo: Algorithm, key: jax.Array, path: Path) -> Any:
                 "resume with the same"
             )
     if about["task"] != checkpoint.fingerprint(algo.task):
-        raise ValueError(f"the run in {path.parent} has another task (environment parameters); resume with the same")
+        raise ValueError(
+            f"the run in {path.parent} has another task (environment parameters or dataset); resume with the same"
+        )
     if key.shape != state.key.shape[-1:]:
         seeds = [shape[0] if shape else 1 for shape in (key.shape, state.key.shape[-1:])]
         raise ValueError(

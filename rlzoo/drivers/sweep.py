@@ -33,7 +33,9 @@ def sweep(algo: Algorithm, hyper: Any = None, task: Any = None, in_lanes: int | 
     takes keys [S]: every setting sees the same seeds.
 
     Args:
-        hyper: default ``algo.hyper``. task: environment parameters or a dataset; default ``algo.task``.
+        hyper: default ``algo.hyper``.
+        task: environment parameters; of an offline algorithm its data as `make` prepared them: to sweep over datasets
+            of one size, stack the ``task`` of an algorithm for each. Default ``algo.task``.
         in_lanes: train so many lanes at a time, and one such group after another, which takes less memory for what a
             step computes. Default: all at once, but on a CPU, whose caches many large networks overflow, one by one
             if a lane's parameters take more than 256 KiB. The lanes' results agree to float tolerance.
