@@ -1,5 +1,6 @@
 """The replay buffer and random masks."""
 
+import re
 import time
 
 import jax
@@ -10,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rlzoo
-from rlzoo import sac
+from rlzoo import sac, stac
 from rlzoo.blocks import masks, replay
 from rlzoo.drivers import memory
+from rlzoo.drivers.train import compiled_chunk, float32
 
 KEY = jax.random.key(0)
 
@@ -111,3 +113,14 @@ def test_memory_is_said_and_refused_with_what_fits(capsys, monkeypatch):
     monkeypatch.setattr(memory, "device_memory", lambda: 2**12)
     with pytest.raises(ValueError, match="not even the warmup of 256 fits"):
         rlzoo.init(huge, keys)
+
+
+@pytest.mark.parametrize("module", [sac, stac])
+@pytest.mark.parametrize("batch_size", [16, 15])
+def test_no_update_copies_the_buffer(module, batch_size):
+    """Neither a copy in the program nor room for one; one update of one environment step is the hard case."""
+    config = module.Config(batch_size=batch_size, capacity=54_321, warmup=56, hidden=(4,))
+    algo = module.make(rlzoo.envs.make("gymnax/Pendulum-v1"), config)
+    program = compiled_chunk(algo, jax.eval_shape(algo.init, KEY, float32(algo.hyper), algo.task), 4)
+    assert not re.findall(r"= \w+\[54321.*? copy\(", program.as_text())
+    assert program.memory_analysis().temp_size_in_bytes < 54_321

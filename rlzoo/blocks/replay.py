@@ -33,7 +33,7 @@ def size(buffer: PyTree, n: int, blocks: Int[Array, ""]) -> Int[Array, ""]:
 
 def sample(buffer: PyTree, key: jax.Array, size: Int[Array, ""], batch_size: int) -> PyTree:
     """``batch_size`` of the first ``size`` rows, each uniform and independent of the others."""
-    return take(buffer, jax.random.randint(key, (batch_size,), 0, size))
+    return _read(buffer, jax.random.randint(key, (batch_size,), 0, size))
 
 
 def sample_distinct(buffer: PyTree, key: jax.Array, size: Int[Array, ""], batch_size: int) -> PyTree:
@@ -50,7 +50,18 @@ def sample_distinct(buffer: PyTree, key: jax.Array, size: Int[Array, ""], batch_
     again = jnp.any((draws[:, None] == draws) & (index[:, None] > index), axis=1)
     place = jnp.cumsum(~again) - 1
     rows = draws[:batch_size].at[jnp.where(again, num_draws, place)].set(draws, mode="drop")
-    return take(buffer, rows)
+    return _read(buffer, rows)
+
+
+def _read(buffer: PyTree, rows: Int[Array, "B"]) -> PyTree:
+    """As `take`, in a loop over two halves.
+
+    Without a loop around the reading XLA merges a write before it into it, reads what was there before the write, and
+    so must copy the whole buffer in every update: at a million rows of Pendulum twice the time.
+    """
+    halves = jnp.pad(rows, (0, rows.shape[0] % 2)).reshape(2, -1)
+    found = jax.lax.map(lambda half: take(buffer, half), halves)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: rows.shape[0]], found)
 
 
 def take(buffer: PyTree, rows: Int[Array, "*B"]) -> PyTree:
