@@ -3,8 +3,8 @@
     python experiments/make_datasets.py [--env gymnax/Pendulum-v1] [--rows 20000] [--steps 20000] [--record]
 
 medium is the first policy at a third of the way from the random to the last policy's return, medium-replay everything
-seen until then, expert the last policy. Reference scores are in every file and, with seed and steps of both policies,
-in a .json beside them. A minute for Pendulum; for brax/hopper, halfcheetah, walker2d: --rows 100000 --steps 1000000.
+seen until then, expert the last policy; SACo is over the random set. Reference scores are in every file and, with seed
+and steps of both policies, in a .json. A minute for Pendulum; for brax/hopper, ...: --rows 100000 --steps 1000000.
 """
 
 import argparse
@@ -27,7 +27,6 @@ parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--directory", type=Path, default=Path("data"))
 parser.add_argument("--record", action="store_true", help="write the figures into docs/results.md")
 options = parser.parse_args()
-
 env = rlzoo.envs.make(options.env)
 config, hyper = sac.presets[preset_for(options.env, sac.presets)]
 algo = sac.make(env, replace(config, capacity=max(options.steps, config.capacity)), hyper)  # keeps all that is seen
@@ -43,6 +42,7 @@ recorded = lambda policy, key: data.collect(env, policy, key, options.rows, 20) 
 policy = lambda i: lambda obs, key: algo.policy(actors[i], obs, key)  # noqa: E731
 random = recorded(None, data_keys[0])
 low, high = float(random.episode_returns().mean()), scores[-1]
+assert high > low, f"SAC has learned nothing: return {high:.1f}, at random {low:.1f}; give more --steps"
 medium = next(i for i, score in enumerate(scores) if score >= low + (high - low) / 3)
 replay = data.from_replay(env, state.replay, seen[medium], config.num_envs)  # its rows until then
 sets = {"random": random, "medium-replay": replay, "medium": recorded(policy(medium), data_keys[1])}

@@ -19,6 +19,7 @@ from rlzoo.cli import preset_for
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 own = [f"tests/data/pendulum-{quality}.npz" for quality in ("medium", "medium-replay")]
 parser.add_argument("--data", nargs="+", type=Path, default=[Path(path) for path in own])
+parser.add_argument("--env", help="to evaluate in; default: the one that recorded the data")
 parser.add_argument("--steps", type=int, default=20_000, help="gradient steps of the critics")
 parser.add_argument("--seeds", type=int, default=8)
 parser.add_argument("--algorithms", nargs="+", default=["bc", "td3_bc", "prdc", "a2pr"])
@@ -28,8 +29,8 @@ options = parser.parse_args()
 keys = jax.random.split(jax.random.key(0), options.seeds)
 for path in options.data:
     dataset = rlzoo.data.load(path)
-    name, *backend = dataset.about.env.split()
-    env = rlzoo.envs.make(name, **({"backend": backend[0]} if backend else {}))
+    name = options.env or dataset.about.env.split()[0]  # brax: on its default backend, spring
+    env = rlzoo.envs.make(name)
     curves, scores = {}, {}
     for algorithm in options.algorithms:
         module = rlzoo.ALGORITHMS[algorithm]

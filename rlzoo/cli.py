@@ -357,7 +357,7 @@ def _recorded(source: str, key: Any, about: Any, options: argparse.Namespace) ->
     import rlzoo
     from rlzoo.drivers.train import steps_after
 
-    rows = options.rows or 100_000
+    rows = 100_000 if options.rows is None else options.rows
     if not Path(source).is_dir():
         if options.replay:
             raise ValueError(f"{source} is no run's directory, and has no replay buffer; leave --replay out")

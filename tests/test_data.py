@@ -3,6 +3,7 @@
 import json
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import jax
@@ -132,6 +133,7 @@ def test_bad_hdf5(tmp_path, monkeypatch):
         ({"actions": np.array(["left"] * 12, "S4")}, "own.hdf5: actions is no array of numbers; it must be one"),
         ({"actions": None, "actions/x": np.zeros(12)}, "own.hdf5: actions is no array of numbers; it must be one"),
         ({"timeouts": None, "timeouts/x": np.zeros(12)}, "own.hdf5: timeouts is no array of numbers"),
+        ({"actions": h5py.Empty("f")}, "own.hdf5: actions is no array of numbers; it must be one"),
         ({"rewards": 1.0}, "unequal numbers of rows: .*'rewards': 0"),
         ({"rewards": np.zeros(11)}, "unequal numbers of rows: .*'rewards': 11"),
         ({"rewards": np.zeros((12, 2))}, r"rewards has shape \[12, 2\]; it must be \[12\]"),
@@ -213,6 +215,8 @@ def test_bad_npz(tmp_path):
         ),
         ({"reward": good.reward.at[3].set(jnp.inf)}, "reward is not finite in 1 of 30 rows, first in row 3: inf"),
         ({"next_obs": good.next_obs[:, :2]}, r"obs has shape \[30, 3\], next_obs \[30, 2\]; they must be equal"),
+        ({"reward": np.full(30, 1e39)}, "reward is not finite in 30 of 30 rows, first in row 0: inf"),
+        ({"about": data.About("own", "", "high")}, "its text 'about' is damaged: could not convert"),
         ({"reward": good.reward[:20]}, "unequal numbers of rows"),
         ({"terminated": good.terminated[:, None]}, r"terminated has shape \[30, 1\]; it must be \[30\]"),
         ({"terminated": good.reward}, "terminated of row 0 is .*; a flag is 0 or 1"),
@@ -347,6 +351,10 @@ def test_a_dataset_of_another_environment_is_refused():
     two = pendulum._replace(action_space=Box(-np.ones(2, np.float32), np.ones(2, np.float32)))
     with pytest.raises(ValueError, match=r"has actions \[1\], continuous"):
         check_for(unknown, two, "prdc")
+    for key in ("obs", "reward", "next_obs"):
+        broken = unknown.replace(**{key: getattr(unknown, key).at[7].set(jnp.nan)})
+        with pytest.raises(ValueError, match=f"dataset 'own': {key} is not finite in 1 of 30 rows, first in row 7"):
+            check_for(broken, pendulum, "prdc")
     integers = unknown.replace(action=jnp.zeros(30, jnp.int32))
     with pytest.raises(ValueError, match="has actions discrete"):
         check_for(integers, pendulum, "prdc")
@@ -396,6 +404,8 @@ def test_minari_dictionaries(minari, tmp_path):
             action_space=box(1),
         )
     path = tmp_path / "own" / "maze-v0"
+    with pytest.raises(ValueError, match="unknown option of this format 'horizon'"):
+        data.load(path, horizon=4)
     whole = data.load(path)
     np.testing.assert_allclose(whole.obs, np.concatenate([obs[key][:-1] for key in sorted(obs)], 1), rtol=1e-6)
     np.testing.assert_allclose(whole.next_obs[-1], np.concatenate([obs[key][-1] for key in sorted(obs)]), rtol=1e-6)
@@ -410,6 +420,59 @@ def test_minari_dictionaries(minari, tmp_path):
     metadata.write_text(json.dumps({"total_episodes": "many"}))
     with pytest.raises(ValueError, match="is damaged, or no Minari dataset"):
         data.load(path)
+
+
+def test_minari_of_another_environment(minari, tmp_path):
+    """What others recorded is known by the family in the dataset's id."""
+    env = rlzoo.envs.make("gymnax/Pendulum-v1")
+    data.minari.save("mujoco/walker2d/medium-v0", recorded().replace(about=data.About()), env)
+    found = data.load(tmp_path / "mujoco" / "walker2d" / "medium-v0")
+    assert found.about.env == "walker2d"
+    with pytest.raises(ValueError, match="was recorded in walker2d, not in gymnax/Pendulum-v1"):
+        check_for(found, env, "prdc")
+
+
+def episode(**changes):
+    """An episode of 4 steps as Minari hands it over."""
+    fields = {
+        "id": 7,
+        "observations": RNG.normal(size=(5, 3)),
+        "actions": np.zeros((4, 1), np.float32),
+        "rewards": np.arange(4.0),
+        "terminations": np.zeros(4, bool),
+        "truncations": np.arange(4) == 3,
+    }
+    return SimpleNamespace(**(fields | changes))
+
+
+def test_bad_minari(minari, tmp_path, monkeypatch):
+    nan = np.full((5, 3), np.nan)
+    for episodes, message in (
+        ([], "has no episodes; it needs one or more"),
+        ([episode(observations=nan)], "obs is not finite in 4 of 4 rows, first in row 0: nan"),
+        ([episode(observations=np.zeros((4, 3)))], "episode 7: 4 observations of 4 steps; it needs one more than"),
+        ([episode(observations=(nan, nan))], "episode 7: its observations are tuples"),
+        (
+            [episode(observations={"a": {"b": nan}})],
+            "episode 7: its observations' entry a is a dict; it must be an array",
+        ),
+        ([episode(actions={"a": np.zeros(4)})], "episode 7: its actions are a dict of arrays"),
+        ([episode(actions=np.zeros((3, 1)))], "episode 7: its keys have unequal numbers of rows: .*'action': 3"),
+        ([episode(truncations=np.full(4, 0.5))], "episode 7: truncations of row 0 is 0.5; a flag is 0 or 1"),
+        (
+            [episode(), episode(actions=np.zeros((4, 2)))],
+            r"a row of action has shape \[2\], of the first episode \[1\]",
+        ),
+    ):
+        fake = SimpleNamespace(id="own", storage=SimpleNamespace(metadata={}), iterate_episodes=lambda x=episodes: x)
+        monkeypatch.setattr(minari, "MinariDataset", lambda folder, fake=fake: fake)
+        with pytest.raises(ValueError, match=message):
+            data.minari.load(tmp_path)
+    middle = episode(truncations=np.array([False, True, False, True]))
+    fake = SimpleNamespace(id="own", storage=SimpleNamespace(metadata={}), iterate_episodes=lambda: [middle])
+    monkeypatch.setattr(minari, "MinariDataset", lambda folder: fake)
+    cut = data.minari.load(tmp_path, drop_timeouts=True)
+    assert cut.reward.tolist() == [0.0, 2.0] and cut.last.tolist() == [True, True]  # a gap between them
 
 
 def test_datasets_are_pytrees_without_their_text():
@@ -442,8 +505,13 @@ def test_collecting():
     assert_same_bits(dataset, data.collect(env, None, KEY, 400, num_envs=4))
     left = data.collect(env, lambda obs, key: jnp.full((2, 2), -1.0), KEY, 20, num_envs=2)
     assert (left.action == -1.0).all() and not left.terminated.any()
-    with pytest.raises(ValueError, match="num_rows=30 is no multiple of num_envs=4"):
-        data.collect(env, None, KEY, 30, num_envs=4)
+    for num_rows, num_envs in ((30, 4), (0, 4), (30, 0)):
+        with pytest.raises(ValueError, match=f"num_rows={num_rows} is no multiple of num_envs={num_envs}"):
+            data.collect(env, None, KEY, num_rows, num_envs=num_envs)
+    with pytest.raises(ValueError, match="a recording of own/plane: obs is not finite in .*; drop those rows"):
+        data.collect(env, lambda obs, key: jnp.full((2, 2), jnp.nan), KEY, 20, num_envs=2)
+    cut = jax.tree.map(lambda x: x[:30], dataset)  # in the middle of an episode
+    assert cut.ends()[-1] == 29 and cut.episode_returns().sum() == pytest.approx(float(cut.reward.sum()), rel=1e-5)
 
 
 def test_a_replay_buffer_as_a_dataset():

@@ -158,6 +158,22 @@ def test_gradient_of_the_constraint():
     np.testing.assert_allclose(jax.grad(loss)(action), expected, rtol=1e-5, atol=1e-8)
 
 
+def test_without_value_it_regresses_on_the_neighbours():
+    """alpha = 0: the policy's step is Adam's on the mean squared difference to the nearest rows' actions."""
+    algo = made("exact", hyper=HYPER._replace(alpha=0.0))
+    start, _ = rlzoo.train(algo, KEY, 2)
+    after, metrics = rlzoo.resume(algo, copy(start), 1)
+    assert float(metrics["loss/policy"][0]) == 0.0
+    _, row_key, _ = jax.random.split(start.key, 3)
+    rows = np.asarray(jax.random.randint(row_key, (2, 16), 0, 200))[1]
+    obs, action, _ = numpy_normalised(plane_dataset())
+    actor = float64(start.params.actor)
+    squared = by_differences(obs[rows], numpy_act(actor, obs[rows]), obs, action, HYPER.beta)
+    wanted = action[squared.argmin(1)]
+    grads = finite_differences(lambda actor: ((numpy_act(actor, obs[rows]) - wanted) ** 2).mean(), actor)
+    assert_close(after.params.actor, numpy_adam(actor, grads, start.opt_state.actor, 1e-2), rtol=1e-5, atol=1e-5)
+
+
 def test_rewards_are_scaled_and_shifted():
     """AntMaze: 1 becomes 9999 and 0 becomes -1; next states stay."""
     preset = prdc.presets["antmaze"].hyper

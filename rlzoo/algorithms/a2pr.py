@@ -303,6 +303,7 @@ presets = Presets(  # for datasets as the authors' command lines; random halfche
         Config(actor_hidden=(64, 64, 64), critic_hidden=(64, 64, 64, 64), vae_hidden=(128, 128)),
         Hyper(),
     ),
+    halfcheetah=_of(40.0, 1.0, 1.0, 0.99),  # of other data, as of medium
     halfcheetah_medium=_of(40.0, 1.0, 1.0, 0.99),
     hopper_medium=_of(2.5, 1.0, 0.4, 0.995),
     walker2d_medium=_of(2.5, 1.5, 1.0, 0.99),

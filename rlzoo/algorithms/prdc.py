@@ -1,15 +1,15 @@
 """PRDC: policy regularisation with a dataset constraint, the nearest action in the data; offline.
 
-Ran et al. 2023, arXiv:2306.06569. The nearest row to (s, pi(s)) is searched among *all* rows of the dataset, by the
+Ran et al. 2023, arXiv:2306.06569. The nearest row to (s, pi(s)) is sought among *all* rows of the dataset, by the
 distance |beta (s - s_j)|^2 + |pi(s) - a_j|^2. A large beta leaves the state's own row, which is TD3+BC; beta = 0 takes
-the nearest action of any state.
+the nearest action of any state (which needs another search than the default one).
 Shapes: B = batch_size, S, A = observation and action dimensions, N = rows of the dataset, K = table_size. A sweep adds
 leading axes, and all its lanes share one dataset and one table, the `task`.
 
 The base is TD3, as in `td3_bc`. The search does not use the authors' KD-tree, but one of, see ``search``:
   table  the K rows with the nearest *states* of every row, found once. A query's state is one of the data, so only
          these can win if the winner is nearer than beta times the K-th state: then it is certified as exact. The rest
-         is nearly always exact too; `exact_share` measures it.
+         mostly is exact too, unless beta is small or many states are equal; `exact_share` measures it.
   exact  as table, and what is not certified is searched again by brute force.
   brute  every query against every row.
 Where the paper's text has the distance itself as loss, the code, which made the published numbers, has the mean squared

@@ -1,8 +1,10 @@
 """Datasets of transitions: load, record, describe, save."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
+from rlzoo import names
 from rlzoo.data import d4rl, minari, npz
 from rlzoo.data.collect import collect, from_replay
 from rlzoo.data.dataset import About, Dataset, concatenate, normalised_score
@@ -35,11 +37,10 @@ def load(path: str | Path, **options: Any) -> Dataset:
         ValueError: another kind of file, or one that is damaged, incomplete or not finite.
     """
     path = Path(path)
-    if path.is_dir():
-        return minari.load(path, **options)
-    if path.suffix == ".npz":
-        return npz.load(path, **options)
-    if path.suffix in (".hdf5", ".h5"):
-        return d4rl.load(path, **options)
+    loaders: dict[str, Any] = {".npz": npz.load, ".hdf5": d4rl.load, ".h5": d4rl.load}
+    loader = minari.load if path.is_dir() else loaders.get(path.suffix)
+    if loader is not None:
+        names.check("option of this format", options, list(inspect.signature(loader).parameters)[1:])
+        return loader(path, **options)
     what = "there is nothing" if not path.exists() else "no dataset is known"
     raise ValueError(f"{what} at {path}; give a .npz of rlzoo, a .hdf5 of D4RL, or a Minari dataset's folder")

@@ -5,9 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rlzoo.blocks import rollout
-from rlzoo.data.dataset import About, Dataset
+from rlzoo.data.dataset import About, Dataset, finite
 from rlzoo.types import Env, Transition
 
 Policy = Callable[[jax.Array, jax.Array], jax.Array]
@@ -32,7 +33,7 @@ def collect(
         num_rows: a multiple of ``num_envs``. task: the environment's parameters; default: its own.
         about: the environment's name is filled in.
     Raises:
-        ValueError: the rows do not divide among the environments.
+        ValueError: the rows do not divide among the environments, or a number is not finite.
     """
     if num_envs < 1 or num_rows < 1 or num_rows % num_envs:
         raise ValueError(
@@ -80,5 +81,7 @@ def from_replay(env: Env, replay: Transition, written: int, num_envs: int = 1, a
 
 def _dataset(rows: Transition, steps: int, about: About) -> Dataset:
     """Of rows by environment, ``steps`` of each: the last one is cut."""
+    for key in ("obs", "action", "reward", "next_obs"):
+        finite(np.asarray(getattr(rows, key)), f"a recording of {about.env}", key)
     last = (rows.terminated | rows.truncated).at[steps - 1 :: steps].set(True)
     return Dataset(rows.obs, rows.action, rows.reward, rows.next_obs, rows.terminated, last, about)

@@ -119,11 +119,12 @@ def _read(path: Path) -> dict[str, Any]:
                 )
             keys = [*KEYS, *(["timeouts"] if "timeouts" in file else [])]
             for key in keys:
-                if not isinstance(file[key], h5py.Dataset) or file[key].dtype.kind not in "biuf":
+                array = isinstance(file[key], h5py.Dataset) and file[key].shape is not None
+                if not array or file[key].dtype.kind not in "biuf":
                     raise ValueError(f"{path}: {key} is no array of numbers; it must be one")
             fits(2 * file["observations"].size + file["actions"].size + file["rewards"].size, str(path))
             raw = {key: file[key][()] for key in keys}
-    except (OSError, RuntimeError, KeyError) as error:  # what h5py raises for damaged files
+    except (OSError, RuntimeError, KeyError, TypeError, MemoryError) as error:  # what h5py raises for damaged files
         raise ValueError(f"{path} is damaged, or no HDF5 file: {error}; copy or download it again") from error
 
     for key in ("rewards", "terminals", "timeouts"):

@@ -45,9 +45,15 @@ class Dataset:
         """A checksum of the arrays."""
         return checksum(self)
 
+    def ends(self) -> np.ndarray:
+        """Rows that are the last of their piece; the last row of all is one."""
+        last = np.array(self.last)
+        last[-1] = True
+        return np.flatnonzero(last)
+
     def episode_returns(self) -> np.ndarray:
         """Undiscounted returns of the pieces that `last` bounds, f64[pieces]; rows dropped in loading are missing."""
-        ends = np.flatnonzero(np.asarray(self.last))
+        ends = self.ends()
         total = np.cumsum(np.asarray(self.reward, np.float64))[ends]
         return np.diff(total, prepend=0.0)
 
@@ -95,13 +101,16 @@ def task_of(dataset: Dataset, env: Env, who: str, normalise_obs: bool = True) ->
         moments = observation_moments(dataset)
     else:
         moments = Moments(jnp.zeros(env.obs_space.shape), jnp.ones(env.obs_space.shape))
+    # On the host: the same numbers on every device, so that a run may be resumed on another.
+    mean, std = map(np.asarray, moments)
+    on_host = lambda obs: jnp.asarray((np.asarray(obs) - mean) / std)  # noqa: E731
     transitions = Transition(
-        obs=normalise(moments, dataset.obs),
+        obs=on_host(dataset.obs),
         action=env.action_space.to_policy(dataset.action),
         reward=dataset.reward,
         terminated=dataset.terminated,
         truncated=dataset.last & ~dataset.terminated,
-        next_obs=normalise(moments, dataset.next_obs),
+        next_obs=on_host(dataset.next_obs),
     )
     return OfflineTask(transitions, moments)
 
@@ -167,6 +176,9 @@ def checked(arrays: dict[str, np.ndarray], about: About, where: str) -> Dataset:
         raise ValueError(f"{where}: obs has shape {shapes[0]}, next_obs {shapes[1]}; they must be equal")
     for key in ("terminated", "last"):
         arrays[key] = flags(arrays[key], where, key)
+    for key in ("obs", "reward", "next_obs"):
+        with np.errstate(over="ignore"):  # becomes infinite, and is refused as such
+            arrays[key] = arrays[key].astype(np.float32)
     for key in ("obs", "action", "reward", "next_obs"):
         finite(arrays[key], where, key)
     fits(sum(arrays[key].size for key in ("obs", "action", "reward", "next_obs")), where)
@@ -233,6 +245,8 @@ def check_for(dataset: Dataset, env: Env, who: str) -> None:
             f"{what} has observations {list(dataset.obs.shape[1:])}, {env.name} {list(env.obs_space.shape)}; "
             "give the environment that it was recorded in"
         )
+    for key in ("obs", "reward", "next_obs"):
+        finite(np.asarray(getattr(dataset, key)), what, key)
     discrete = jnp.issubdtype(dataset.action.dtype, jnp.integer)
     if discrete != isinstance(space, Discrete) or dataset.action.shape[1:] != space.shape:
         kind = "discrete" if discrete else f"{list(dataset.action.shape[1:])}, continuous"

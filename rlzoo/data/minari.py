@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from rlzoo.data.dataset import About, Dataset, checked
+from rlzoo.data import d4rl
+from rlzoo.data.dataset import About, Dataset, checked, flags
 
 
 def load(path: str | Path, obs_keys: tuple[str, ...] | None = None, drop_timeouts: bool = False) -> Dataset:
@@ -57,7 +58,7 @@ def load(path: str | Path, obs_keys: tuple[str, ...] | None = None, drop_timeout
         if any(len(x) != steps for x in columns.values()):
             rows = {key: len(x) for key, x in columns.items()}
             raise ValueError(f"{where}: its keys have unequal numbers of rows: {rows}; every key needs one row a step")
-        keep = ~(columns["truncated"].astype(bool) & drop_timeouts)
+        keep = ~(flags(columns["truncated"], where, "truncations") & drop_timeouts)
         columns["last"] = keep & ~np.append(keep[1:], False)  # what followed is another episode, or was dropped
         for key, parts in pieces.items():
             if parts and parts[0].shape[1:] != columns[key].shape[1:]:
@@ -67,9 +68,10 @@ def load(path: str | Path, obs_keys: tuple[str, ...] | None = None, drop_timeout
     arrays = {key: np.concatenate(x) for key, x in pieces.items()}
     metadata = source.storage.metadata
     scores = metadata.get("ref_min_score"), metadata.get("ref_max_score")
-    about = About(
-        str(source.id), str(metadata.get("rlzoo_env", "")), *(None if x is None else float(x) for x in scores)
-    )
+    # Of what others recorded, such as mujoco/walker2d/medium-v0, the family is in the id.
+    known = next((known for part in str(source.id).split("/") if (known := d4rl.reference(part))), None)
+    env = str(metadata.get("rlzoo_env", known.family if known else ""))
+    about = About(str(source.id), env, *(None if x is None else float(x) for x in scores))
     return checked(arrays, about, str(path))
 
 
@@ -94,7 +96,7 @@ def save(dataset_id: str, dataset: Dataset, env: Any) -> None:
     )
     buffers, start = [], 0
     host = {key: np.asarray(getattr(dataset, key)) for key in ("obs", "action", "reward", "next_obs", "terminated")}
-    for end in (np.flatnonzero(np.asarray(dataset.last)) + 1).tolist():
+    for end in (dataset.ends() + 1).tolist():
         rows = slice(start, end)
         truncated = np.zeros(end - start, bool)
         truncated[-1] = not host["terminated"][end - 1]
@@ -130,6 +132,12 @@ def _flat(obs: Any, keys: tuple[str, ...] | None, where: str) -> np.ndarray:
     unknown = [key for key in keys or () if key not in obs]
     if unknown:
         raise ValueError(f"{where}: obs_keys {', '.join(unknown)} are not among {', '.join(sorted(obs))}")
+    for key in keys or sorted(obs):
+        if isinstance(obs[key], dict | tuple):
+            raise ValueError(
+                f"{where}: its observations' entry {key} is a {type(obs[key]).__name__}; it must be an array; choose "
+                "others by obs_keys"
+            )
     chosen = [np.asarray(obs[key]) for key in keys or sorted(obs)]
     return np.concatenate([x.reshape(len(x), -1) for x in chosen], axis=1)
 
