@@ -400,7 +400,15 @@ def test_run_resumes_with_the_same_task_only(tiny, tmp_path):
         rlzoo.run(heavy, KEY, 2, resume=True, **options)
 
 
-def test_ctrl_c_before_the_first_chunk_saves_too(tiny, tmp_path, monkeypatch):
+@pytest.fixture
+def ctrl_c():
+    """SIGINT as in a terminal; what starts a suite in the background may have it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_before_the_first_chunk_saves_too(tiny, tmp_path, monkeypatch, ctrl_c):
     from rlzoo.drivers import run as module
 
     evaluate = module.evaluate
@@ -446,7 +454,7 @@ def test_run_reports_the_lane_that_fails(tiny, capsys):
     assert np.isfinite(result.metrics["loss/policy"][:, 0]).all()
 
 
-def test_ctrl_c_finishes_the_chunk_saves_and_says_how_to_go_on(tiny, tmp_path, capsys):
+def test_ctrl_c_finishes_the_chunk_saves_and_says_how_to_go_on(tiny, tmp_path, capsys, ctrl_c):
     """SIGINT arrives after the first chunk: that chunk counts, the state is saved, and resuming ends the run."""
     calls = []
 
