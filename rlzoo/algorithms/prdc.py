@@ -279,9 +279,14 @@ def exact_share(algo: Algorithm, state: State, key: chex.PRNGKey, num_queries: i
     return {"certified": float(certified.mean()), "exact": float(exact.mean())}
 
 
+# For Pendulum, by other keys than those of the results. Its states and actions have four dimensions and lie dense: with beta = 2 some
+# near state has nearly every action, which constrains nothing, and the values diverge.
+_SMALL = Config(hidden=(64, 64))
 presets = Presets(
     classic=Preset(Config(), Hyper()),
-    pendulum=Preset(Config(hidden=(64, 64)), Hyper()),
+    pendulum=Preset(_SMALL, Hyper(alpha=0.3, beta=20.0)),
+    pendulum_medium=Preset(_SMALL, Hyper(alpha=0.3, beta=20.0)),
+    pendulum_medium_replay=Preset(_SMALL, Hyper(alpha=30.0, beta=40.0)),
     halfcheetah=Preset(Config(), Hyper(alpha=40.0)),
     hopper=Preset(Config(), Hyper()),
     walker2d=Preset(Config(), Hyper()),
