@@ -279,8 +279,8 @@ def exact_share(algo: Algorithm, state: State, key: chex.PRNGKey, num_queries: i
     return {"certified": float(certified.mean()), "exact": float(exact.mean())}
 
 
-# For Pendulum, by other keys than those of the results. Its states and actions have four dimensions and lie dense: with beta = 2 some
-# near state has nearly every action, which constrains nothing, and the values diverge.
+# For Pendulum, chosen on other keys than those of the results. Its pairs of state and action lie dense: with beta = 2 a
+# near state has nearly any action, so that the constraint holds nothing, and the values diverge.
 _SMALL = Config(hidden=(64, 64))
 presets = Presets(
     classic=Preset(Config(), Hyper()),
