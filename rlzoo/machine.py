@@ -5,6 +5,8 @@ from pathlib import Path
 
 import jax
 
+SHARE = 0.9  # of the device's memory that data may take; programs need the rest
+
 
 def device_memory() -> int | None:
     """Bytes of the default device, of a CPU what the process may use; None if it is not known."""

@@ -253,15 +253,20 @@ def written(tmp_path_factory):
     return path, path.read_bytes(), good
 
 
+def damaged(content, draw):
+    """Some bytes changed, or the end cut off, at random."""
+    content = bytearray(content)
+    for _ in range(draw.draw(st.integers(0, 3))):
+        content[draw.draw(st.integers(0, len(content) - 1))] = draw.draw(st.integers(0, 255))
+    return content[: draw.draw(st.integers(0, len(content)))] if draw.draw(st.booleans()) else content
+
+
 @settings(max_examples=60, deadline=None)
 @given(draw=st.data())
 def test_damaged_npz_is_refused_or_read_whole(written, draw):
     """Bytes changed or cut off at random: the dataset as it was, or a `ValueError`; nothing else."""
     path, content, good = written
-    content = bytearray(content)
-    for _ in range(draw.draw(st.integers(0, 3))):
-        content[draw.draw(st.integers(0, len(content) - 1))] = draw.draw(st.integers(0, 255))
-    path.write_bytes(content[: draw.draw(st.integers(0, len(content)))] if draw.draw(st.booleans()) else content)
+    path.write_bytes(damaged(content, draw))
     try:
         found = data.load(path)
     except ValueError as error:
@@ -276,10 +281,7 @@ def test_damaged_hdf5_is_refused_or_read(tmp_path_factory, draw):
     """Bytes changed or cut off at random: numbers that are finite, or a `ValueError`; nothing else."""
     path = tmp_path_factory.getbasetemp() / "own.hdf5"
     hdf5(path, timeouts=[5])
-    content = bytearray(path.read_bytes())
-    for _ in range(draw.draw(st.integers(0, 3))):
-        content[draw.draw(st.integers(0, len(content) - 1))] = draw.draw(st.integers(0, 255))
-    path.write_bytes(content[: draw.draw(st.integers(0, len(content)))] if draw.draw(st.booleans()) else content)
+    path.write_bytes(damaged(path.read_bytes(), draw))
     try:
         found = data.load(path)
     except ValueError as error:

@@ -302,7 +302,6 @@ _SMALL = Config(actor_hidden=(64, 64, 64), critic_hidden=(64, 64, 64, 64), vae_h
 presets = Presets(  # for datasets as the authors' command lines; random halfcheetah and walker2d by analogy
     classic=Preset(Config(), Hyper()),
     pendulum=Preset(_SMALL, Hyper(alpha=1.0)),
-    pendulum_medium=Preset(_SMALL, Hyper(alpha=1.0)),
     pendulum_medium_replay=Preset(_SMALL, Hyper(alpha=40.0)),
     halfcheetah=_of(40.0, 1.0, 1.0, 0.99),  # of other data, as of medium
     halfcheetah_medium=_of(40.0, 1.0, 1.0, 0.99),

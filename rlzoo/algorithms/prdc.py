@@ -285,7 +285,6 @@ _SMALL = Config(hidden=(64, 64))
 presets = Presets(
     classic=Preset(Config(), Hyper()),
     pendulum=Preset(_SMALL, Hyper(alpha=0.3, beta=20.0)),
-    pendulum_medium=Preset(_SMALL, Hyper(alpha=0.3, beta=20.0)),
     pendulum_medium_replay=Preset(_SMALL, Hyper(alpha=30.0, beta=40.0)),
     halfcheetah=Preset(Config(), Hyper(alpha=40.0)),
     hopper=Preset(Config(), Hyper()),

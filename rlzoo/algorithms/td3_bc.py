@@ -223,6 +223,5 @@ _SMALL = Config(hidden=(64, 64))  # for Pendulum; its numbers were chosen on oth
 presets = Presets(
     classic=Preset(Config(), Hyper()),
     pendulum=Preset(_SMALL, Hyper(alpha=1.0)),
-    pendulum_medium=Preset(_SMALL, Hyper(alpha=1.0)),
     pendulum_medium_replay=Preset(_SMALL, Hyper(alpha=40.0)),
 )

@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlzoo.data.dataset import About, Dataset, checked, finite, fits, flags
+from rlzoo.data.dataset import About, Dataset, checked, equal_rows, finite, fits, flags
 
 
 class Reference(NamedTuple):
-    family: str  # of environments
     random: float  # return of the uniformly random policy
     expert: float
     horizon: int  # steps of an episode
@@ -23,24 +22,24 @@ class Reference(NamedTuple):
 
 # Every quality and version of a family shares its scores.
 REFERENCES = {
-    "halfcheetah": Reference("halfcheetah", -280.178953, 12135.0, 1000),
-    "hopper": Reference("hopper", -20.272305, 3234.3, 1000),
-    "walker2d": Reference("walker2d", 1.629008, 4592.3, 1000),
-    "ant": Reference("ant", -325.6, 3879.7, 1000),
-    "antmaze-umaze": Reference("antmaze", 0.0, 1.0, 700),
-    "antmaze": Reference("antmaze", 0.0, 1.0, 1000),
-    "maze2d-open": Reference("maze2d", 0.01, 20.66, 150),
-    "maze2d-umaze": Reference("maze2d", 23.85, 161.86, 300),
-    "maze2d-medium": Reference("maze2d", 13.13, 277.39, 600),
-    "maze2d-large": Reference("maze2d", 6.7, 273.99, 800),
-    "maze2d-umaze-dense": Reference("maze2d", 68.537689, 193.66285642381482, 300),
-    "maze2d-medium-dense": Reference("maze2d", 44.264742, 297.4552547777125, 600),
-    "maze2d-large-dense": Reference("maze2d", 30.569041, 303.4857382709002, 800),
-    "kitchen": Reference("kitchen", 0.0, 4.0, 280),
-    "pen": Reference("pen", 96.262799, 3076.8331017826877, 100),
-    "hammer": Reference("hammer", -274.856578, 12794.134825156867, 200),
-    "door": Reference("door", -56.512833, 2880.5693087298737, 200),
-    "relocate": Reference("relocate", -6.425911, 4233.877797728884, 200),
+    "halfcheetah": Reference(-280.178953, 12135.0, 1000),
+    "hopper": Reference(-20.272305, 3234.3, 1000),
+    "walker2d": Reference(1.629008, 4592.3, 1000),
+    "ant": Reference(-325.6, 3879.7, 1000),
+    "antmaze-umaze": Reference(0.0, 1.0, 700),
+    "antmaze": Reference(0.0, 1.0, 1000),
+    "maze2d-open": Reference(0.01, 20.66, 150),
+    "maze2d-umaze": Reference(23.85, 161.86, 300),
+    "maze2d-medium": Reference(13.13, 277.39, 600),
+    "maze2d-large": Reference(6.7, 273.99, 800),
+    "maze2d-umaze-dense": Reference(68.537689, 193.66285642381482, 300),
+    "maze2d-medium-dense": Reference(44.264742, 297.4552547777125, 600),
+    "maze2d-large-dense": Reference(30.569041, 303.4857382709002, 800),
+    "kitchen": Reference(0.0, 4.0, 280),
+    "pen": Reference(96.262799, 3076.8331017826877, 100),
+    "hammer": Reference(-274.856578, 12794.134825156867, 200),
+    "door": Reference(-56.512833, 2880.5693087298737, 200),
+    "relocate": Reference(-6.425911, 4233.877797728884, 200),
 }
 
 KEYS = ("observations", "actions", "rewards", "terminals")
@@ -48,9 +47,19 @@ KEYS = ("observations", "actions", "rewards", "terminals")
 
 def reference(name: str) -> Reference | None:
     """The reference of a dataset, from its name or that of its file; None if D4RL has none."""
+    return REFERENCES.get(_prefix(name))
+
+
+def family(name: str) -> str:
+    """The environments that a dataset is of, such as hopper or antmaze; empty if D4RL has none of that name."""
+    return _prefix(name).partition("-")[0]
+
+
+def _prefix(name: str) -> str:
+    """The longest name in `REFERENCES` that a dataset's begins with."""
     name = name.lower().replace("_", "-").replace("ant-maze-u-maze", "antmaze-umaze").replace("ant-maze", "antmaze")
     fitting = [prefix for prefix in REFERENCES if name == prefix or name.startswith(f"{prefix}-")]
-    return REFERENCES[max(fitting, key=len)] if fitting else None
+    return max(fitting, key=len, default="")
 
 
 def load(path: str | Path, name: str = "", horizon: int | None = None) -> Dataset:
@@ -90,8 +99,8 @@ def load(path: str | Path, name: str = "", horizon: int | None = None) -> Datase
         "terminated": terminal[kept],
         "last": np.append(np.diff(kept) > 1, True),  # what followed was dropped
     }
-    about = About(name, known.family, known.random, known.expert) if known else About(name)
-    return checked(arrays, about, str(path))
+    scores = (known.random, known.expert) if known else ()
+    return checked(arrays, About(name, family(name), *scores), str(path))
 
 
 def _at_the_horizon(terminal: np.ndarray, horizon: int) -> np.ndarray:
@@ -130,14 +139,12 @@ def _read(path: Path) -> dict[str, Any]:
     for key in ("rewards", "terminals", "timeouts"):
         if key in raw and raw[key].ndim == 2 and raw[key].shape[1] == 1:
             raw[key] = raw[key][:, 0]
-    rows = {key: len(x) if x.ndim else 0 for key, x in raw.items()}
-    if len(set(rows.values())) > 1:
-        raise ValueError(f"{path}: its keys have unequal numbers of rows: {rows}; every key needs one row a step")
-    if rows["rewards"] < 2:
-        raise ValueError(f"{path} has {rows['rewards']} rows; a transition needs two")
+    num_rows = equal_rows(raw, str(path))
+    if num_rows < 2:
+        raise ValueError(f"{path} has {num_rows} rows; a transition needs two")
     for key, dims in (("observations", 2), ("actions", 2), ("rewards", 1), ("terminals", 1), ("timeouts", 1)):
         if key in raw and raw[key].ndim != dims:
-            wanted = [rows["rewards"], "…"][:dims]
+            wanted = [num_rows, "…"][:dims]
             raise ValueError(
                 f"{path}: {key} has shape {list(raw[key].shape)}; it must be [{', '.join(map(str, wanted))}]"
             )

@@ -10,10 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from rlzoo.machine import device_memory, in_bytes
+from rlzoo.machine import SHARE, device_memory, in_bytes
 from rlzoo.types import Discrete, Env, Transition
-
-SHARE = 0.9  # of the device's memory that transitions may take
 
 
 class About(NamedTuple):
@@ -23,6 +21,12 @@ class About(NamedTuple):
     env: str = ""  # the environment's name, such as "brax/hopper spring", or its family alone, "hopper"; empty: unknown
     random_score: float | None = None  # return of the uniformly random policy; None: unknown
     expert_score: float | None = None  # return of an expert
+
+
+def about_of(name: Any, env: Any, random_score: Any, expert_score: Any) -> About:
+    """Of what a file says: text as text, numbers as numbers; a `ValueError` or `TypeError` if they are none."""
+    scores = (None if x is None else float(x) for x in (random_score, expert_score))
+    return About(str(name), str(env), *scores)
 
 
 @flax.struct.dataclass
@@ -102,8 +106,7 @@ def task_of(dataset: Dataset, env: Env, who: str, normalise_obs: bool = True) ->
     else:
         moments = Moments(jnp.zeros(env.obs_space.shape), jnp.ones(env.obs_space.shape))
     # On the host: the same numbers on every device, so that a run may be resumed on another.
-    mean, std = map(np.asarray, moments)
-    on_host = lambda obs: jnp.asarray((np.asarray(obs) - mean) / std)  # noqa: E731
+    on_host = lambda obs: jnp.asarray(normalise(*jax.device_get((moments, obs))))  # noqa: E731
     transitions = Transition(
         obs=on_host(dataset.obs),
         action=env.action_space.to_policy(dataset.action),
@@ -163,14 +166,12 @@ def checked(arrays: dict[str, np.ndarray], about: About, where: str) -> Dataset:
     for key, x in arrays.items():
         if x.dtype.kind not in "biuf":
             raise ValueError(f"{where}: {key} holds {x.dtype}, not numbers")
-    rows = {key: len(x) if x.ndim else 0 for key, x in arrays.items()}
-    if len(set(rows.values())) > 1:
-        raise ValueError(f"{where}: its keys have unequal numbers of rows: {rows}; every key needs one row a step")
-    if rows["reward"] == 0:
+    num_rows = equal_rows(arrays, where)
+    if num_rows == 0:
         raise ValueError(f"{where} has no transitions; it needs one or more")
     for key in ("reward", "terminated", "last"):
         if arrays[key].ndim != 1:
-            raise ValueError(f"{where}: {key} has shape {list(arrays[key].shape)}; it must be [{rows['reward']}]")
+            raise ValueError(f"{where}: {key} has shape {list(arrays[key].shape)}; it must be [{num_rows}]")
     if arrays["obs"].shape != arrays["next_obs"].shape:
         shapes = [list(arrays[key].shape) for key in ("obs", "next_obs")]
         raise ValueError(f"{where}: obs has shape {shapes[0]}, next_obs {shapes[1]}; they must be equal")
@@ -188,6 +189,14 @@ def checked(arrays: dict[str, np.ndarray], about: About, where: str) -> Dataset:
     last = arrays["last"] | arrays["terminated"]
     last[-1] = True
     return Dataset(**{key: jnp.asarray(x, dtypes[key]) for key, x in (arrays | {"last": last}).items()}, about=about)
+
+
+def equal_rows(arrays: dict[str, np.ndarray], where: str) -> int:
+    """How many rows every array has; unequal numbers are refused."""
+    rows = {key: len(x) if x.ndim else 0 for key, x in arrays.items()}
+    if len(set(rows.values())) > 1:
+        raise ValueError(f"{where}: its keys have unequal numbers of rows: {rows}; every key needs one row a step")
+    return next(iter(rows.values()))
 
 
 def checksum(tree: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rlzoo.data import d4rl
-from rlzoo.data.dataset import About, Dataset, checked, flags
+from rlzoo.data.dataset import Dataset, about_of, checked, equal_rows, flags
 
 
 def load(path: str | Path, obs_keys: tuple[str, ...] | None = None, drop_timeouts: bool = False) -> Dataset:
@@ -55,9 +55,7 @@ def load(path: str | Path, obs_keys: tuple[str, ...] | None = None, drop_timeout
             "terminated": np.asarray(episode.terminations),
             "truncated": np.asarray(episode.truncations),
         }
-        if any(len(x) != steps for x in columns.values()):
-            rows = {key: len(x) for key, x in columns.items()}
-            raise ValueError(f"{where}: its keys have unequal numbers of rows: {rows}; every key needs one row a step")
+        equal_rows(columns, where)
         keep = ~(flags(columns["truncated"], where, "truncations") & drop_timeouts)
         columns["last"] = keep & ~np.append(keep[1:], False)  # what followed is another episode, or was dropped
         for key, parts in pieces.items():
@@ -69,10 +67,8 @@ def load(path: str | Path, obs_keys: tuple[str, ...] | None = None, drop_timeout
     metadata = source.storage.metadata
     scores = metadata.get("ref_min_score"), metadata.get("ref_max_score")
     # Of what others recorded, such as mujoco/walker2d/medium-v0, the family is in the id.
-    known = next((known for part in str(source.id).split("/") if (known := d4rl.reference(part))), None)
-    env = str(metadata.get("rlzoo_env", known.family if known else ""))
-    about = About(str(source.id), env, *(None if x is None else float(x) for x in scores))
-    return checked(arrays, about, str(path))
+    family = next(filter(None, map(d4rl.family, str(source.id).split("/"))), "")
+    return checked(arrays, about_of(source.id, metadata.get("rlzoo_env", family), *scores), str(path))
 
 
 def save(dataset_id: str, dataset: Dataset, env: Any) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rlzoo.data.dataset import About, Dataset, checked
+from rlzoo.data.dataset import About, Dataset, about_of, checked
 
 FIELDS = ("obs", "action", "reward", "next_obs", "terminated", "last")
 
@@ -54,16 +54,14 @@ def load(path: str | Path) -> Dataset:
 
 def _about(text: np.ndarray | None, path: Path) -> About:
     try:
-        about = About() if text is None else About(**json.loads(str(text)))
-        scores = (None if x is None else float(x) for x in about[2:])
-        return About(str(about.name), str(about.env), *scores)
+        return About() if text is None else about_of(*About(**json.loads(str(text))))
     except (json.JSONDecodeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: its text 'about' is damaged: {error}") from error
 
 
 def _refuse_crossing(dataset: Dataset, where: str) -> None:
     """Inside an episode the successor is the next row's observation; otherwise an end is not marked."""
-    same = np.isclose(dataset.next_obs[:-1], dataset.obs[1:], rtol=1e-5, atol=1e-6)  # compilers may round twice
+    same = np.asarray(dataset.next_obs[:-1]) == np.asarray(dataset.obs[1:])
     same = same.all(axis=tuple(range(1, same.ndim)))
     crossing = ~same & ~np.asarray(dataset.last[:-1])
     if crossing.any():

@@ -7,10 +7,8 @@ from typing import Any
 
 import jax
 
-from rlzoo.machine import device_memory, in_bytes
+from rlzoo.machine import SHARE, device_memory, in_bytes
 from rlzoo.types import Algorithm
-
-SHARE = 0.9  # of the device's memory that a State may take; programs need the rest
 
 
 def check(algo: Algorithm, state: Any, quiet: bool = False) -> None:
