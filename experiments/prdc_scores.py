@@ -4,7 +4,7 @@
 
 Scores are normalised: 0 is the random policy's return, 100 that of the agent which recorded the data. Bars are the
 better score of BC and TD3+BC. Six minutes on two cores. For brax record the data first, with make_datasets.py, and take
---data data/hopper-medium.npz --steps 100000; that takes half a day on two cores, and a GPU minutes.
+--data data/hopper-medium.npz --steps 100000: hours on two cores, most of them A2PR's. Called again it goes on.
 """
 
 import argparse
@@ -23,6 +23,7 @@ parser.add_argument("--env", help="to evaluate in; default: the one that recorde
 parser.add_argument("--steps", type=int, default=20_000, help="gradient steps of the critics")
 parser.add_argument("--seeds", type=int, default=8)
 parser.add_argument("--algorithms", nargs="+", default=["bc", "td3_bc", "prdc", "a2pr"])
+parser.add_argument("--directory", type=Path, default=Path("runs/prdc_scores"))
 parser.add_argument("--record", action="store_true", help="write the figures into docs/results.md")
 options = parser.parse_args()
 
@@ -36,11 +37,15 @@ for path in options.data:
         module = rlzoo.ALGORITHMS[algorithm]
         config, hyper = module.presets[preset_for(name, module.presets, path.name)]
         runs = rlzoo.sweep(module.make(env, config, dataset, hyper))
-        result = rlzoo.run(runs, keys, rlzoo.updates_for(runs, options.steps), eval_episodes=16)
-        score = lambda returns: np.asarray(rlzoo.data.normalised_score(dataset.about, returns)).mean(-1)  # noqa: B023, E731
-        curves[algorithm] = result.env_steps, score(result.returns[:, 0])  # [K, S]
+        folder = options.directory / f"{path.stem}_{algorithm}_{options.steps}"
+        begun = (folder / "checkpoints").exists()
+        num_updates = rlzoo.updates_for(runs, options.steps)
+        result = rlzoo.run(runs, keys, num_updates, directory=folder, resume=begun, eval_episodes=16, sinks=("csv",))
+        score = lambda returns: np.asarray(rlzoo.data.normalised_score(dataset.about, returns))  # noqa: B023, E731
+        steps, returns = rlzoo.report.sinks.series(folder / "log.csv", "eval/return")  # [K], [K, 1, S]
+        curves[algorithm] = steps, score(returns[:, 0])  # [K, S]
         episodes = rlzoo.evaluate(runs, env, result.state, jax.random.key(1), 128)
-        scores[algorithm] = score(episodes.returns[0])  # [S], of the last policies
+        scores[algorithm] = score(episodes.returns[0].mean(-1))  # [S], of the last policies
     title = f"Offline on {dataset.about.name}, {options.steps // 1_000}k gradient steps, normalised score"
     rlzoo.report.table(title, scores)
     rlzoo.report.curves(f"runs/offline_{dataset.about.name}.png", curves, title=dataset.about.name)

@@ -142,12 +142,12 @@ def _train(argv: list[str]) -> int:
     }
     directory = options.directory or _fresh_directory(argv[0], options.env)
     about_file = directory / "run.json"
+    _cache_programs()
     runs = build(about)
     num_updates = rlzoo.updates_for(runs, options.steps)
 
     again = [*argv, *([] if options.directory else ["--directory", str(directory)])]
     command = shlex.join(["rlzoo", "train", *[word for word in again if word != "--resume"], "--resume"])
-    _cache_programs()
     print(f"{_summary(module, about, runs, num_updates)}\ndirectory {directory}", flush=True)
     if options.resume:
         _refuse_other(about, directory)
@@ -298,9 +298,9 @@ def _eval(argv: list[str]) -> int:
     options = parser.parse_args(argv)
 
     about = _about(options.directory)
+    _cache_programs()
     runs = build(about)
     state = rlzoo.load(options.directory / "checkpoints", runs)
-    _cache_programs()
     key = jax.random.key(options.seed)
     episodes = rlzoo.evaluate(runs, runs.env, state, key, options.episodes, deterministic=not options.stochastic)
     how = "sampled" if options.stochastic else "deterministic"

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -163,6 +164,16 @@ def test_collect_train_offline_and_eval(capsys, tmp_path):
     ):
         code, out, err = call(line, capsys)
         assert code == 2 and re.search(message, err), (line, err)
+
+
+def test_collect_what_an_agent_has_seen(capsys):
+    sac = "train sac --env gymnax/Pendulum-v1 --steps 60 --config.warmup 20 --config.batch-size 4 --directory out"
+    code, _, err = call(f"{sac} --config.hidden 8 --config.capacity 500 --eval-episodes 0", capsys)
+    assert code == 0, err
+    code, out, err = call("collect out --replay --output seen.npz", capsys)
+    assert code == 0 and "60 transitions in 1 episodes" in out, err
+    state = rlzoo.load("out/checkpoints", cli.build(cli._about(Path("out"))))
+    np.testing.assert_array_equal(rlzoo.data.load("seen.npz").reward, state.replay.reward[0, 0, :60])
 
 
 def test_labels_follow_the_order_of_the_grid():

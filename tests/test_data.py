@@ -241,7 +241,7 @@ def test_bad_npz(tmp_path):
 def test_an_npz_larger_than_memory(tmp_path, monkeypatch):
     path = data.save(tmp_path / "own.npz", recorded())
     monkeypatch.setattr(data.dataset, "device_memory", lambda: 1000)
-    with pytest.raises(ValueError, match="own.npz takes 1.9 KiB, as transitions and normalised; the device has 1000 B"):
+    with pytest.raises(ValueError, match="own.npz takes 4.5 KiB, as transitions and normalised; the device has 1000 B"):
         data.load(path)
 
 
@@ -447,6 +447,19 @@ def episode(**changes):
     return SimpleNamespace(**(fields | changes))
 
 
+def fake_minari(episodes):
+    """What Minari's own reader shows of a folder."""
+    from gymnasium.spaces import Box
+
+    return SimpleNamespace(
+        id="own",
+        storage=SimpleNamespace(metadata={}),
+        total_steps=4 * len(episodes),
+        observation_space=Box(-1.0, 1.0, (3,)),
+        iterate_episodes=lambda: episodes,
+    )
+
+
 def test_bad_minari(minari, tmp_path, monkeypatch):
     nan = np.full((5, 3), np.nan)
     for episodes, message in (
@@ -466,15 +479,19 @@ def test_bad_minari(minari, tmp_path, monkeypatch):
             r"a row of action has shape \[2\], of the first episode \[1\]",
         ),
     ):
-        fake = SimpleNamespace(id="own", storage=SimpleNamespace(metadata={}), iterate_episodes=lambda x=episodes: x)
+        fake = fake_minari(episodes)
         monkeypatch.setattr(minari, "MinariDataset", lambda folder, fake=fake: fake)
         with pytest.raises(ValueError, match=message):
             data.minari.load(tmp_path)
     middle = episode(truncations=np.array([False, True, False, True]))
-    fake = SimpleNamespace(id="own", storage=SimpleNamespace(metadata={}), iterate_episodes=lambda: [middle])
+    fake = fake_minari([middle])
     monkeypatch.setattr(minari, "MinariDataset", lambda folder: fake)
     cut = data.minari.load(tmp_path, drop_timeouts=True)
     assert cut.reward.tolist() == [0.0, 2.0] and cut.last.tolist() == [True, True]  # a gap between them
+    fake.total_steps, fake.iterate_episodes = 10**9, None  # which is refused before an episode is read
+    monkeypatch.setattr(data.dataset, "device_memory", lambda: 2**30)
+    with pytest.raises(ValueError, match="takes 44.7 GiB, as transitions and normalised; the device has 1.0 GiB"):
+        data.minari.load(tmp_path)
 
 
 def test_datasets_are_pytrees_without_their_text():

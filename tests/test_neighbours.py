@@ -37,6 +37,26 @@ def test_nearest_is_brute_force_in_float64(num_rows, dims, k):
     np.testing.assert_allclose(found.squared[:, k - 1], distance[:, 0] ** 2, rtol=1e-5)
 
 
+def test_ranking_again_mends_rounded_products(monkeypatch):
+    """A matrix unit that rounds to TF32, as GPUs do by default, changes nothing: the best are ranked again."""
+
+    def tf32(x):  # 10 bits of mantissa
+        return ((x.view(jnp.int32) + 0x1000) & ~0x1FFF).view(jnp.float32)
+
+    base_key, row_key, query_key = jax.random.split(KEY, 3)
+    groups = jnp.tile(jax.random.normal(base_key, (1700, 23)), (6, 1))  # of six rows that TF32 cannot tell apart
+    rows = groups + 0.02 * jax.random.normal(row_key, groups.shape)
+    queries = rows[:256] + 0.02 * jax.random.normal(query_key, (256, 23))
+    table = neighbours.table(rows)
+    exact = neighbours.nearest(queries, table)
+    matmul = jnp.matmul
+    monkeypatch.setattr(jnp, "matmul", lambda x, y, precision: matmul(tf32(x), tf32(y), precision=precision))
+    rounded = neighbours.nearest(queries, table)
+    np.testing.assert_array_equal(rounded.row, exact.row)
+    monkeypatch.setattr(neighbours, "AGAIN", 0)
+    assert (neighbours.nearest(queries, table).row != exact.row).mean() > 0.02
+
+
 @pytest.mark.parametrize("beta", [0.0, 0.5, 7.5])
 def test_weights_scale_dimensions(beta):
     table = jax.random.normal(KEY, (1500, 6))

@@ -21,7 +21,7 @@ from helpers import (
 )
 
 import rlzoo
-from rlzoo import prdc, td3_bc
+from rlzoo import kept, prdc, td3_bc
 from rlzoo.data.dataset import task_of
 from rlzoo.drivers.train import compiled_chunk
 
@@ -222,12 +222,23 @@ def test_lanes_share_one_table():
     assert of_task > 900_000 and sizes[1] - sizes[0] < 3.0 * of_task  # and not 7
 
 
-def test_a_graph_is_made_once():
-    prdc._GRAPHS.clear()
+def test_a_graph_is_made_once(monkeypatch):
+    calls, graph = [], prdc.neighbours.graph
+    monkeypatch.setattr(prdc.neighbours, "graph", lambda states, k: calls.append(k) or graph(states, k))
+    kept._RESULTS.clear()
     made(), made("exact"), made(hyper=HYPER._replace(beta=9.0))
-    assert len(prdc._GRAPHS) == 1
+    assert calls == [8]
     made(table_size=9)
-    assert len(prdc._GRAPHS) == 2
+    assert calls == [8, 9]
+
+
+def test_a_table_larger_than_memory(monkeypatch):
+    monkeypatch.setattr(prdc, "device_memory", lambda: 10_000)
+    with pytest.raises(
+        ValueError, match="table of 8 nearest states of 200 rows takes 12.5 KiB; the device has 9.8 KiB"
+    ):
+        made()
+    made("brute")
 
 
 def test_a_rank_beyond_the_dataset():

@@ -17,14 +17,12 @@ difference of the actions; that is done here. Actions are in [-1, 1], whatever t
 """
 
 import functools
-import hashlib
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
@@ -33,6 +31,8 @@ from rlzoo.algorithms.td3_bc import cloning_loss, critic_step, unscaled, value_l
 from rlzoo.blocks import neighbours, networks, optim, replay
 from rlzoo.blocks.neighbours import Neighbours, Table
 from rlzoo.data.dataset import Dataset, Moments, normalise, task_of
+from rlzoo.kept import kept, name_of
+from rlzoo.machine import SHARE, device_memory, in_bytes
 from rlzoo.types import Algorithm, Env, Transition
 
 ROUNDING = 1.0 - 1e-5  # a margin for float32 in what is certified
@@ -246,15 +246,15 @@ def search_task(task: Any, config: Config) -> Task:
 
 def _graph(states: jax.Array, k: int) -> Neighbours:
     """The graph of nearest states, which is dear: of the same states it is computed once."""
-    name = hashlib.sha256(np.asarray(states).tobytes()).hexdigest(), states.shape, k
-    if name not in _GRAPHS:
-        while len(_GRAPHS) >= 2:
-            _GRAPHS.pop(next(iter(_GRAPHS)))
-        _GRAPHS[name] = neighbours.graph(states, k)
-    return _GRAPHS[name]
-
-
-_GRAPHS: dict[Any, Neighbours] = {}
+    num_rows = len(states)
+    size, limit = 2 * 4 * num_rows * k, device_memory()
+    if limit is not None and size > SHARE * limit:
+        raise ValueError(
+            f"PRDC's table of {k} nearest states of {num_rows:,} rows takes {in_bytes(size)}; the device has "
+            f"{in_bytes(limit)}; use a smaller table_size, or search='brute'"
+        )
+    like = [jax.ShapeDtypeStruct((num_rows, k), dtype) for dtype in (jnp.int32, jnp.float32)]
+    return Neighbours(*kept(name_of("graph-1", states, k), lambda: list(neighbours.graph(states, k)), like))
 
 
 def exact_share(algo: Algorithm, state: State, key: chex.PRNGKey, num_queries: int = 1024) -> dict[str, float]:

@@ -10,10 +10,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from rlzoo.data import d4rl
-from rlzoo.data.dataset import Dataset, about_of, checked, equal_rows, flags
+from rlzoo.data.dataset import Dataset, about_of, checked, equal_rows, fits, flags
 
 
 def load(path: str | Path, obs_keys: tuple[str, ...] | None = None, drop_timeouts: bool = False) -> Dataset:
@@ -29,9 +30,15 @@ def load(path: str | Path, obs_keys: tuple[str, ...] | None = None, drop_timeout
     folder = path / "data" if (path / "data").is_dir() else path
     try:
         source = minari.MinariDataset(folder)
-        episodes = list(source.iterate_episodes())
+        one = source.observation_space.sample()
+        numbers = 2 * int(source.total_steps) * sum(np.size(x) for x in jax.tree.leaves(one))
     except Exception as error:  # Minari raises whatever its back-ends raise
-        raise ValueError(f"{path} is damaged, or no Minari dataset: {type(error).__name__}: {error}") from error
+        raise _damaged(path, error) from error
+    fits(numbers, str(path))  # before anything is read
+    try:
+        episodes = list(source.iterate_episodes())
+    except Exception as error:
+        raise _damaged(path, error) from error
     if not episodes:
         raise ValueError(f"{path} has no episodes; it needs one or more")
 
@@ -115,6 +122,10 @@ def save(dataset_id: str, dataset: Dataset, env: Any) -> None:
     about = dataset.about
     extra = {"rlzoo_env": about.env, "ref_min_score": about.random_score, "ref_max_score": about.expert_score}
     made.storage.update_metadata({key: value for key, value in extra.items() if value not in (None, "")})
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path} is damaged, or no Minari dataset: {type(error).__name__}: {error}")
 
 
 def _flat(obs: Any, keys: tuple[str, ...] | None, where: str) -> np.ndarray:

@@ -2,11 +2,12 @@
 
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from rlzoo.data.dataset import About, Dataset, about_of, checked
+from rlzoo.data.dataset import About, Dataset, about_of, checked, fits
 
 FIELDS = ("obs", "action", "reward", "next_obs", "terminated", "last")
 
@@ -35,11 +36,16 @@ def load(path: str | Path) -> Dataset:
     if not path.exists():
         raise ValueError(f"there is no file {path}")
     try:
+        with zipfile.ZipFile(path) as members:
+            size = sum(member.file_size for member in members.infolist())
+    except Exception as error:  # damaged bytes raise all sorts: of zipfile, zlib, struct, NumPy
+        raise _damaged(path, error) from error
+    fits(size // 4, str(path))  # before anything is read
+    try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
-    except Exception as error:  # damaged bytes raise all sorts: of zipfile, zlib, struct, NumPy
-        what = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{path} is damaged, or no npz file ({what}); write it again with rlzoo.data.save") from error
+    except Exception as error:
+        raise _damaged(path, error) from error
     missing = [key for key in FIELDS if key not in arrays]
     if missing:
         raise ValueError(
@@ -50,6 +56,11 @@ def load(path: str | Path) -> Dataset:
     dataset = checked({key: arrays[key] for key in FIELDS}, about, str(path))
     _refuse_crossing(dataset, str(path))
     return dataset
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    what = f"{type(error).__name__}: {error}"
+    return ValueError(f"{path} is damaged, or no npz file ({what}); write it again with rlzoo.data.save")
 
 
 def _about(text: np.ndarray | None, path: Path) -> About:

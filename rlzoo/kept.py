@@ -1,0 +1,78 @@
+"""Results that are dear and depend on data alone: computed once, and kept.
+
+In memory, the newest few. On disk too where JAX keeps compiled programs (``jax_compilation_cache_dir``, which the
+command line sets): a run that is resumed or evaluated finds there what it was trained with.
+"""
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+NEWEST = 4  # results in memory
+DEAR = 2**20  # bytes from which on a result is written to disk
+
+_RESULTS: dict[str, Any] = {}
+
+
+def name_of(kind: str, arrays: Any, *numbers: Any) -> str:
+    """A name that other arrays or numbers do not have. ``kind`` names the computation, and its version."""
+    digest = hashlib.sha256(repr(numbers).encode())
+    for leaf in jax.tree.leaves(arrays):
+        host = np.asarray(leaf)
+        digest.update(f"{host.shape} {host.dtype}".encode() + host.tobytes())
+    return f"{kind}-{digest.hexdigest()[:32]}"
+
+
+def kept(name: str, compute: Callable[[], Any], like: Any) -> Any:
+    """The result of this name, or else ``compute()``.
+
+    Args:
+        like: the result's pytree, of shapes; what is on disk and differs, or is damaged, is computed again.
+    """
+    if name not in _RESULTS:
+        while len(_RESULTS) >= NEWEST:
+            _RESULTS.pop(next(iter(_RESULTS)))
+        found = _read(name, like)
+        if found is None:
+            found = compute()
+            _write(name, found)
+        _RESULTS[name] = found
+    return _RESULTS[name]
+
+
+def _path(name: str) -> Path | None:
+    programs = jax.config.values["jax_compilation_cache_dir"]
+    return None if programs is None or "://" in programs else Path(programs) / "rlzoo" / f"{name}.npz"
+
+
+def _read(name: str, like: Any) -> Any:
+    path = _path(name)
+    if path is None or not path.exists():
+        return None
+    leaves, structure = jax.tree.flatten(like)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = [file[str(i)] for i in range(len(leaves))]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    if any((x.shape, x.dtype) != (y.shape, y.dtype) for x, y in zip(arrays, leaves, strict=True)):
+        return None
+    return jax.tree.unflatten(structure, map(jnp.asarray, arrays))
+
+
+def _write(name: str, result: Any) -> None:
+    path, leaves = _path(name), jax.tree.leaves(result)
+    if path is None or sum(x.nbytes for x in leaves) < DEAR:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(f".{os.getpid()}.part")
+    with draft.open("wb") as file:
+        np.savez(file, allow_pickle=False, **{str(i): np.asarray(x) for i, x in enumerate(leaves)})
+    os.replace(draft, path)
