@@ -1,7 +1,7 @@
 """rlzoo: reinforcement-learning algorithms as pure functions in JAX, compiled whole and vmapped over everything."""
 
 from rlzoo import data, envs, report
-from rlzoo.algorithms import a2c, a2pr, a3c, bc, ga3c, ppo, prdc, sac, stac, td3_bc
+from rlzoo.algorithms import a2c, a2pr, a3c, bc, cdsa, ga3c, ppo, prdc, sac, stac, td3_bc
 from rlzoo.drivers.checkpoint import load, save
 from rlzoo.drivers.evaluate import evaluate, value_error
 from rlzoo.drivers.run import run
@@ -15,6 +15,7 @@ ALGORITHMS = {
     "a2pr": a2pr,
     "a3c": a3c,
     "bc": bc,
+    "cdsa": cdsa,
     "ga3c": ga3c,
     "ppo": ppo,
     "prdc": prdc,
@@ -29,6 +30,7 @@ __all__ = [
     "a2pr",
     "a3c",
     "bc",
+    "cdsa",
     "data",
     "envs",
     "evaluate",

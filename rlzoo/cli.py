@@ -305,7 +305,9 @@ def _eval(argv: list[str]) -> int:
     episodes = rlzoo.evaluate(runs, runs.env, state, key, options.episodes, deterministic=not options.stochastic)
     how = "sampled" if options.stochastic else "deterministic"
     title = f"{runs.name} on {runs.env.name} at {steps_after(runs, int(state.step)):,} steps, {how} return"
-    rlzoo.report.table(title, dict(zip(_labels(about), np.asarray(episodes.returns).mean(-1), strict=True)))
+    by_setting = dict(zip(_labels(about), np.asarray(episodes.returns), strict=True))  # [S, E] each
+    rlzoo.report.table(title, {label: returns.mean(-1) for label, returns in by_setting.items()})
+    rlzoo.report.risks("over the episodes of all seeds", by_setting)
     return 0
 
 

@@ -60,6 +60,15 @@ class Box(NamedTuple):
             return jax.random.normal(key, self.shape)
         return jax.random.uniform(key, self.shape, minval=self.low, maxval=self.high)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Box) and all(map(np.array_equal, self, other))
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.low.tobytes(), self.high.tobytes()))
+
     def contains(self, x: jax.Array, tolerance: float = 1e-5) -> jax.Array:
         return jnp.all((x >= self.low - tolerance) & (x <= self.high + tolerance))
 

@@ -10,7 +10,7 @@ import pytest
 from helpers import assert_close, assert_same_bits, copy, named_leaves, plane, plane_dataset
 
 import rlzoo
-from rlzoo import a2c, a2pr, a3c, bc, ga3c, ppo, prdc, sac, stac, td3_bc
+from rlzoo import a2c, a2pr, a3c, bc, cdsa, ga3c, ppo, prdc, sac, stac, td3_bc
 from rlzoo.algorithms.config import as_dict
 from rlzoo.drivers.train import float32
 
@@ -118,6 +118,15 @@ PRDC_BAD = (
 A2PR_BAD = (({"vae_hidden": 750}, "vae_hidden=750; it must be a tuple"),)
 A2PR_SMALL = {"batch_size": 16, "actor_hidden": (16,), "critic_hidden": (16,), "vae_hidden": (16,)}
 
+CDSA_SMALL = {"score_hidden": (16,), "score_batch_size": 16, "dynamics_hidden": (16,), "dynamics_batch_size": 16}
+CDSA_BAD = (
+    ({"score": "singel"}, "unknown score 'singel'; did you mean 'single'"),
+    ({"combine": "sum"}, "unknown combine 'sum'"),
+    ({"scale": "unti"}, "unknown scale 'unti'; did you mean 'unit'"),
+    ({"iterations": -1}, "iterations=-1; it must be a whole number, 0 or more"),
+    ({"score_hidden": 64}, "score_hidden=64; it must be a tuple"),
+)
+
 CASES = {
     "a2c discrete": Case(a2c, "gymnax/CartPole-v1", a2c.Config(**A2C_SMALL), A2C_HYPER, A2C_SHARED, A2C_BAD),
     "a2c continuous": Case(
@@ -142,6 +151,16 @@ CASES = {
         OFFLINE_SHARED,
         OFFLINE_BAD,
         swept="learning_rate",
+        values=(1e-3, 2e-3, 3e-3, 4e-3),
+    ),
+    "cdsa": Case(
+        cdsa,
+        "own/plane",
+        cdsa.Config(**CDSA_SMALL),
+        {"anneal_steps": 40.0, "ema_decay": 0.5},
+        (".step", ".count", ".moments.mean", ".moments.std", ".delta", ".sigmas", ".bias", "Dense_0['kernel']"),
+        CDSA_BAD,
+        swept="score_learning_rate",
         values=(1e-3, 2e-3, 3e-3, 4e-3),
     ),
     "ga3c discrete": Case(ga3c, "gymnax/CartPole-v1", ga3c.Config(**A2C_SMALL), A2C_HYPER, (".step",), GA3C_BAD),

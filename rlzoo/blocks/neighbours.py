@@ -1,4 +1,5 @@
-"""Exact nearest neighbours among the N rows of a table, and a graph of the nearest rows of every row.
+"""Exact nearest neighbours among the N rows of a table, a graph of the nearest rows of every row, and their softened
+form, the kernel mean.
 
 Distances may weigh each dimension: d^2(x, y) = sum_i w_i (x_i - y_i)^2. They come from one matrix product,
 |y|^2 - 2 x y, in full float32: rounded to TF32 its error is larger than the distances that decide. Its float32 error,
@@ -6,7 +7,9 @@ about 1e-6 of |x|^2, is put right by ranking the best few again by their differe
 there.
 """
 
-from typing import NamedTuple
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -52,35 +55,76 @@ def nearest(
     scan goes through the sheets, which needs no reduction, and then takes the best columns.
     Rows that are equally near to float32 may come in either order.
     """
-    num_rows, dims = table.rows.shape
+    num_rows = table.rows.shape[0]
     _check_k(k, num_rows)
-    weights = jnp.ones(dims) if weights is None else weights
-    x = (queries - table.centre) * weights
     columns = jnp.arange(SLOTS, dtype=jnp.int32)
 
-    def one_tile(best, now):
-        number, tile = now
-        # Half of what of the squared distance depends on the row.
-        half_norm = jnp.where(number * SLOTS + columns < num_rows, 0.5 * jnp.sum(tile**2 * weights, axis=-1), jnp.inf)
-        value = half_norm - jnp.matmul(x, tile.T, precision="highest")
+    def absorb(best, number, value, tile):
         which = jnp.full(value.shape, number)
         kept = []
         for old_value, old_which in best:  # insert into the column's k best, pushing the worse one on
             better = value < old_value
             kept.append((jnp.where(better, value, old_value), jnp.where(better, which, old_which)))
             value, which = jnp.where(better, old_value, value), jnp.where(better, old_which, which)
-        return tuple(kept), None
+        return tuple(kept)
 
     shape = queries.shape[0], SLOTS
     start = tuple((jnp.full(shape, jnp.inf), jnp.zeros(shape, jnp.int32)) for _ in range(k))
-    numbers = jnp.arange(table.tiles.shape[0], dtype=jnp.int32)
-    best, _ = jax.lax.scan(one_tile, start, (numbers, table.tiles))
+    best = _over_tiles(queries, table, weights, absorb, start)
     values = jnp.concatenate([value for value, _ in best], axis=1)
     rows = jnp.concatenate([which * SLOTS + columns for _, which in best], axis=1)
 
     _, chosen = jax.lax.top_k(-values, min(k + AGAIN, num_rows))
     candidates = jnp.minimum(jnp.take_along_axis(rows, chosen, axis=1), num_rows - 1)
     return among(queries, table.rows, candidates, weights, k)
+
+
+def kernel_mean(
+    queries: Float[Array, "B D"], table: Table, sigma: Float[Array, ""] | float
+) -> tuple[Float[Array, "B D"], Float[Array, "B"]]:
+    """The rows' mean under Gaussian weights around each query, and the log-density that these weights sum to.
+
+        w_i = softmax_i(-|x - y_i|^2 / (2 sigma^2)),   mean = sum_i w_i y_i
+        log p(x) = log 1/N sum_i N(x; y_i, sigma^2 I),   of which (mean - x) / sigma^2 is the gradient
+
+    A scan over tiles with a running maximum, sum and weighted sum. For sigma -> 0 the mean is the nearest row; where
+    sigma^2 is near the rounding error of squared distances, 1e-6 |x|^2, rows equally near to float32 share the weight.
+    """
+    num_rows, dims = table.rows.shape
+
+    def absorb(carry, number, value, tile):
+        most, total, weighted = carry
+        logits = -value / sigma**2
+        new = jnp.maximum(most, logits.max(axis=1))
+        weights, scale = jnp.exp(logits - new[:, None]), jnp.exp(most - new)
+        weighted = weighted * scale[:, None] + jnp.matmul(weights, tile, precision="highest")
+        return new, total * scale + weights.sum(axis=1), weighted
+
+    num_queries = queries.shape[0]
+    start = jnp.full(num_queries, -jnp.inf), jnp.zeros(num_queries), jnp.zeros((num_queries, dims))
+    most, total, weighted = _over_tiles(queries, table, None, absorb, start)
+    own = jnp.sum((queries - table.centre) ** 2, axis=1) / (2.0 * sigma**2)
+    log_density = most + jnp.log(total) - own - math.log(num_rows) - 0.5 * dims * jnp.log(2.0 * jnp.pi * sigma**2)
+    return weighted / total[:, None] + table.centre, log_density
+
+
+def _over_tiles(queries: jax.Array, table: Table, weights: jax.Array | None, absorb: Callable, carry: Any) -> Any:
+    """A scan of ``absorb(carry, number, value [B, SLOTS], tile)`` over a table's tiles.
+
+    ``value`` is half of the squared distance less that half which only depends on the query; infinite of padding.
+    """
+    num_rows, dims = table.rows.shape
+    weights = jnp.ones(dims) if weights is None else weights
+    x = (queries - table.centre) * weights
+    columns = jnp.arange(SLOTS, dtype=jnp.int32)
+
+    def one_tile(carry, now):
+        number, tile = now
+        half_norm = jnp.where(number * SLOTS + columns < num_rows, 0.5 * jnp.sum(tile**2 * weights, axis=-1), jnp.inf)
+        return absorb(carry, number, half_norm - jnp.matmul(x, tile.T, precision="highest"), tile), None
+
+    numbers = jnp.arange(table.tiles.shape[0], dtype=jnp.int32)
+    return jax.lax.scan(one_tile, carry, (numbers, table.tiles))[0]
 
 
 def nearest_where(

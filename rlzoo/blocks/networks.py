@@ -139,6 +139,29 @@ class FeedForward(nn.Module):
         return Linear(self.features, name="head")(x)
 
 
+class ScoreNetwork(nn.Module):
+    """The noise in z, e(z, sigma), of which -e / sigma is the score of the noised data. The last layer starts at zero.
+
+    ``conditional``: sigma, [*B, 1] or one for all, comes in as sines and cosines of its logarithm; otherwise it only
+    scales the input.
+    """
+
+    features: int
+    hidden: tuple[int, ...]
+    conditional: bool
+
+    @nn.compact
+    def __call__(self, z: Float[Array, "*B D"], sigma: Float[Array, "... 1"]) -> Float[Array, "*B D"]:
+        x = z / jnp.sqrt(1.0 + sigma**2)
+        if self.conditional:
+            angles = jnp.log(sigma) * jnp.geomspace(0.25, 8.0, 16)
+            waves = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+            x = jnp.concatenate([x, jnp.broadcast_to(waves, (*z.shape[:-1], 32))], axis=-1)
+        for width in self.hidden:
+            x = nn.swish(Linear(width)(x))
+        return nn.Dense(self.features, kernel_init=nn.initializers.zeros)(x)
+
+
 class TwinCritics(NamedTuple):
     """A deterministic policy in [-1, 1] and two critics of one form, whose parameters have leaves [2, ...]: TD3's."""
 

@@ -5,11 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from rlzoo.drivers.sweep import Axes, lanes_of, swept_axes
 from rlzoo.drivers.train import float32
-from rlzoo.types import Algorithm, Box, Env, Space
+from rlzoo.types import Algorithm, Env
 
 
 class Episodes(NamedTuple):
@@ -87,7 +86,7 @@ def _checked(algo: Algorithm, env: Env, state: Any, num_episodes: int, task: Any
     """The task to evaluate on and its axes, or a `ValueError` that says what does not fit."""
     if num_episodes < 1:
         raise ValueError(f"num_episodes={num_episodes}; it must be 1 or more")
-    if env.obs_space.shape != algo.env.obs_space.shape or not _same_actions(env.action_space, algo.env.action_space):
+    if env.obs_space.shape != algo.env.obs_space.shape or env.action_space != algo.env.action_space:
         spaces = [f"{e.name} (obs {list(e.obs_space.shape)}, actions {e.action_space})" for e in (env, algo.env)]
         raise ValueError(f"{spaces[0]} does not fit; the policy was made for {spaces[1]}")
     if task is None:
@@ -96,12 +95,6 @@ def _checked(algo: Algorithm, env: Env, state: Any, num_episodes: int, task: Any
     if not state.key.ndim and any(axis is not None for axis in axes.leaves):
         raise ValueError("task has a swept leaf, but the state is of one agent; sweep the algorithm, or give one task")
     return task, axes
-
-
-def _same_actions(first: Space, second: Space) -> bool:
-    if isinstance(first, Box) and isinstance(second, Box):
-        return np.array_equal(first.low, second.low) and np.array_equal(first.high, second.high)
-    return first == second
 
 
 def _episodes(policy, reset, step, horizon, num_episodes, deterministic, actor, task, key, watch):
@@ -127,15 +120,19 @@ def _episodes(policy, reset, step, horizon, num_episodes, deterministic, actor, 
 
 @functools.lru_cache(maxsize=64)
 def _evaluation(actor, policy, reset, step, horizon, num_episodes, deterministic, axes, lanes):
-    def one_lane(actor, task, key):
+    def one_lane(state, task, key):
         fixed = (policy, reset, step, horizon, num_episodes, deterministic)
-        return _episodes(*fixed, actor, task, key, watch=lambda *seen: None)[0]
+        return _episodes(*fixed, actor(state), task, key, watch=lambda *seen: None)[0]
 
-    run = one_lane
-    if lanes:
-        over_seeds = jax.vmap(one_lane, (0, None, None))
-        run = jax.vmap(over_seeds, (0, axes.tree, None))
-    return jax.jit(lambda state, task, key: run(actor(state), task, key))
+    if not lanes:
+        return jax.jit(one_lane)
+
+    def swept(state, task, key):
+        lanes = lanes_of(state)
+        over_seeds = jax.vmap(one_lane, (lanes, None, None))
+        return jax.vmap(over_seeds, (lanes, axes.tree, None))(state, task, key)
+
+    return jax.jit(swept)
 
 
 @functools.lru_cache(maxsize=64)

@@ -94,8 +94,13 @@ def lane(state: Any, setting: int, seed: int) -> Any:
     num_settings, num_seeds = state.key.shape
     if not (0 <= setting < num_settings and 0 <= seed < num_seeds):
         raise ValueError(f"lane ({setting}, {seed}) is outside the sweep's lanes [{num_settings}, {num_seeds}]")
-    step = jnp.array(state.step, copy=True)  # the lane's own: resuming it must not donate the sweep's clock
-    return jax.tree.map(lambda x: x[setting, seed], state._replace(step=None))._replace(step=step)
+    # What lanes share is copied: resuming the lane must not donate the sweep's clock.
+    return type(state)(
+        *(
+            jax.tree.map(jnp.copy if axes is None else lambda x: x[setting, seed], part)
+            for axes, part in zip(lanes_of(state), state, strict=True)
+        )
+    )
 
 
 def setting(runs: Algorithm, index: int) -> Algorithm:
@@ -148,8 +153,9 @@ def _none(x: Any) -> bool:
 
 
 def lanes_of(state: Any) -> Any:
-    """The axes of a State under vmap over lanes: the clock alone is not mapped."""
-    return type(state)(*[0] * len(state._fields))._replace(step=None)
+    """The axes of a State under vmap over lanes: the clock is not mapped, nor is what a State calls ``shared()``."""
+    shared = getattr(state, "shared", lambda: ("step",))()
+    return type(state)(*(None if name in shared else 0 for name in state._fields))
 
 
 class Axes:
@@ -175,7 +181,7 @@ class Axes:
 def _lanes(init: Callable, step: Callable, hyper: Axes, task: Axes, num_hypers: int) -> tuple[Callable, Callable]:
     """vmap over settings of vmap over seeds. Cached: a sweep over other values of the same leaves compiles nothing.
 
-    The clock alone is not mapped, in or out: vmap itself proves that all lanes share it.
+    The clock is not mapped, in or out: vmap itself proves that all lanes share it.
     """
 
     def swept_init(keys, hyper_values, task_value):

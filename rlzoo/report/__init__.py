@@ -3,19 +3,23 @@
 from rlzoo.report.plots import curves, heatmap, sensitivity
 from rlzoo.report.record import Figure, record, returns_figures
 from rlzoo.report.sinks import series
-from rlzoo.report.statistics import Interval, interval, iqm
-from rlzoo.report.tables import table
+from rlzoo.report.statistics import Interval, conditional_value_at_risk, interval, iqm, paired, value_at_risk
+from rlzoo.report.tables import risks, table
 
 __all__ = [
     "Figure",
     "Interval",
+    "conditional_value_at_risk",
     "curves",
     "heatmap",
     "interval",
     "iqm",
+    "paired",
     "record",
     "returns_figures",
+    "risks",
     "sensitivity",
     "series",
     "table",
+    "value_at_risk",
 ]

@@ -1,7 +1,8 @@
 """Aggregates that stay honest with few seeds: Agarwal et al. 2021, arXiv:2108.13264."""
 
+import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -57,3 +58,67 @@ def interval(
             rng=np.random.default_rng(seed),
         ).confidence_interval
     return Interval(point, bounds.low, bounds.high)
+
+
+def value_at_risk(returns: np.ndarray, level: float, axis: int = -1) -> np.ndarray:
+    """VaR: the lower ``level``-quantile of the return, not undercut with probability 1 - level; larger is better.
+
+    The ceil(level M)-th smallest of M episodes: a return that was seen, nothing between two.
+    """
+    return np.take(np.sort(returns, axis=axis), _worst(returns, level, axis) - 1, axis=axis)
+
+
+def conditional_value_at_risk(returns: np.ndarray, level: float, axis: int = -1) -> np.ndarray:
+    """CVaR: the mean of the ceil(level M) worst of M episodes; at most VaR, and at level 1 the mean."""
+    worst = np.arange(_worst(returns, level, axis))
+    return np.take(np.sort(returns, axis=axis), worst, axis=axis).mean(axis)
+
+
+def _worst(returns: np.ndarray, level: float, axis: int) -> int:
+    """How many episodes are the worst ones."""
+    if not 0.0 < level <= 1.0:
+        raise ValueError(f"level={level}; it must be above 0 and at most 1, such as 0.1 for the worst tenth")
+    return math.ceil(round(level * np.shape(returns)[axis], 9))
+
+
+def paired(
+    base: np.ndarray,
+    other: np.ndarray,
+    statistic: Callable[..., np.ndarray] = mean,
+    confidence: float = 0.95,
+    resamples: int = 2_000,
+    seed: int = 0,
+) -> Interval:
+    """By how much ``other`` is above ``base`` on the same episodes, with its percentile-bootstrap interval.
+
+    statistic(other) - statistic(base), each over all episodes of all seeds. Seeds and episodes are resampled both, and
+    alike in the two: what makes an episode hard for one and for the other cancels. With one seed the interval is over
+    episodes only.
+
+    Args:
+        base, other: returns [..., S, E] of S seeds on the same E episodes, as of `rlzoo.evaluate` with one key.
+        statistic: of arrays [..., M] and ``axis``, such as ``functools.partial(conditional_value_at_risk, level=0.1)``.
+    Returns:
+        arrays [...].
+    Raises:
+        ValueError: unequal shapes.
+    """
+    base, other = np.asarray(base, float), np.asarray(other, float)
+    if base.shape != other.shape or base.ndim < 2:
+        raise ValueError(
+            f"returns have shapes {list(base.shape)} and {list(other.shape)}; paired episodes need the same in both, "
+            "[..., seeds, episodes]"
+        )
+    *_, num_seeds, num_episodes = base.shape
+    rng = np.random.default_rng(seed)
+
+    def difference(seeds: Any, episodes: Any) -> np.ndarray:
+        each = [x[..., seeds[:, None], episodes].reshape(*x.shape[:-2], -1) for x in (other, base)]
+        return statistic(each[0], axis=-1) - statistic(each[1], axis=-1)
+
+    samples = [
+        difference(rng.integers(num_seeds, size=num_seeds), rng.integers(num_episodes, size=num_episodes))
+        for _ in range(resamples)
+    ]
+    low, high = np.quantile(samples, [0.5 - 0.5 * confidence, 0.5 + 0.5 * confidence], axis=0)
+    return Interval(difference(np.arange(num_seeds), np.arange(num_episodes)), low, high)

@@ -1,13 +1,13 @@
-"""A table on the terminal: one row per setting, aggregated over seeds."""
+"""Tables on the terminal: one row per setting, aggregated over seeds, or over the episodes of all of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from rlzoo.report.statistics import interval
+from rlzoo.report.statistics import conditional_value_at_risk, interval, value_at_risk
 
 
 def table(title: str, scores: Mapping[str, np.ndarray], console: Console | None = None) -> None:
@@ -34,4 +34,30 @@ def table(title: str, scores: Mapping[str, np.ndarray], console: Console | None 
         between = "–" if np.isnan(low) else f"{low:.1f} … {high:.1f}"
         cells = [f"{point:.1f}", between, f"{x.mean():.1f}", f"{x.min():.1f}", f"{x.max():.1f}", seeds]
         grid.add_row(label, *cells, style="bold" if label == best and len(points) > 1 else None)
+    (console or Console()).print(grid)
+
+
+def risks(
+    title: str,
+    returns: Mapping[str, np.ndarray],
+    levels: Sequence[float] = (0.1,),
+    columns: Mapping[str, Sequence[float]] | None = None,
+    console: Console | None = None,
+) -> None:
+    """Print mean, VaR and CVaR of each row's episodes, those of all its seeds together: larger is better in all.
+
+    Args:
+        returns: label -> [..., E], such as [S, E] of S seeds. levels: of the risk measures.
+        columns: further ones, heading -> a number for each row.
+    """
+    grid = Table(title=title, box=box.SIMPLE_HEAD, title_style="bold")
+    grid.add_column("", overflow="fold", min_width=min(40, max(map(len, returns), default=0)))
+    named = [f"{name} {level:g}" for level in levels for name in ("VaR", "CVaR")]
+    for heading in ("mean", *named, "episodes", *(columns or ())):
+        grid.add_column(heading, justify="right")
+    for row, (label, x) in enumerate(returns.items()):
+        pooled = np.ravel(x)
+        measures = [f(pooled, level) for level in levels for f in (value_at_risk, conditional_value_at_risk)]
+        numbers = (f"{number:.1f}" for number in (pooled.mean(), *measures))
+        grid.add_row(label, *numbers, f"{pooled.size}", *(f"{x[row]:.3g}" for x in (columns or {}).values()))
     (console or Console()).print(grid)
