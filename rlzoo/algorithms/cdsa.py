@@ -83,7 +83,7 @@ class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis; of training
 class Strength(NamedTuple):  # traced: any leaf may carry a sweep axis; of acting. Weak, so that good policies stay good
     eta_action: float = 0.25  # of the score's action part; 1 is one step to the posterior mean
     eta_state: float = 1.0  # of the score's state part
-    weight: float = 0.1  # of the inverse model's action; 0: by the action part alone
+    weight: float = 0.05  # of the inverse model's action; 0: by the action part alone
     sigma: float = 0.05  # noise level of the score
     anneal: float = 1.0  # the first iteration's sigma over the last one's, between them geometrically
     reach: float = 1.0  # bound of the wished change of state, in deviations of one step's
@@ -416,6 +416,12 @@ def joint(fitted: Fitted, obs: Float[Array, "*B"], action: Float[Array, "*B"]) -
     s = normalise(fitted.models.moments, obs)
     a = bounded_box(fitted.env, "CDSA").to_policy(action)
     return jnp.concatenate([s.reshape(len(obs), -1), a], axis=-1)
+
+
+def distances(fitted: Fitted, dataset: Dataset, seen: Dataset) -> Float[Array, "N"]:
+    """Of every state and action in ``seen``, such as a policy's, to the nearest one in the dataset; see `joint`."""
+    table = neighbours.table(joint(fitted, dataset.obs, dataset.action))
+    return jnp.sqrt(neighbours.nearest(joint(fitted, seen.obs, seen.action), table).squared[:, 0])
 
 
 def score(fitted: Fitted, z: Float[Array, "N D"], sigma: Float[Array, ""] | float) -> Float[Array, "N D"]:
