@@ -25,7 +25,7 @@ parser.add_argument("--bases", nargs="+", default=["bc", "td3", "td3_bc", "prdc"
 parser.add_argument("--seeds", type=int, default=8)
 parser.add_argument("--record", action="store_true", help="write the figures into docs/results.md")
 options = parser.parse_args()
-keys = jax.random.split(jax.random.key(0), options.seeds)
+keys, key = jax.random.split(jax.random.key(0), options.seeds), jax.random.key(1)
 rows = ("base", "default", "action part", "state part", "strong")
 eta_action, weight = jnp.array([0.0, 0.25, 0.25, 0.0, 0.5]), jnp.array([0.0, 0.05, 0.0, 0.05, 0.25])
 strengths = cdsa.Strength(eta_action, weight=weight, sigma=jnp.array([0.05, 0.05, 0.05, 0.05, 0.2]))
@@ -41,20 +41,20 @@ for path in options.data:
         runs = rlzoo.sweep(module.make(env, config, dataset, hyper._replace(alpha=1e6) if base == "td3" else hyper))
         trained, _ = rlzoo.train(runs, keys, rlzoo.updates_for(runs, 20_000))
         safe, state = cdsa.corrected(runs, trained, models, strengths)
-        acts = [
-            partial(safe.policy, safe.actor(rlzoo.lane(state, h, 0))) for h in range(len(rows))
-        ]  # of the first seed
-        seen = [rlzoo.data.collect(env, act, keys[0], 2_000, 20) for act in acts]
-        distance = [float(cdsa.distances(models, dataset, x).mean()) for x in seen]
+        actors = [safe.actor(rlzoo.lane(state, h, 0)) for h in range(len(rows))]  # of the first seed
         for world in (env, rlzoo.envs.stochastic(env, sticky=0.25)):
-            returns = np.asarray(rlzoo.evaluate(safe, world, state, jax.random.key(1), 128).returns)  # [H, S, E]
+            returns = np.asarray(rlzoo.evaluate(safe, world, state, key, 128).returns)  # [H, S, E]
+            acts = [partial(safe.policy, actor, deterministic=True) for actor in actors]
+            seen = [rlzoo.data.collect(world, act, key, 2_000, 20) for act in acts]
+            distance = [float(cdsa.distances(models, dataset, x).mean()) for x in seen]
             title = f"{base} on {path.stem}, {world.name.partition('/')[2]}"
             report.risks(title, dict(zip(rows, returns, strict=True)), columns={"distance": distance})
             worse = base == "td3" and returns[0].mean() < dataset.episode_returns().mean()
             for name, statistic in statistics.items():
                 point, *ends = map(float, report.paired(returns[0], returns[1], statistic))
                 note = f"{point:.1f} ({ends[0]:.1f} to {ends[1]:.1f}) of {statistic(returns[0].ravel()):.1f}"
-                what, bar = f"{title}: gain in {name}, end of its interval", ">= 0" if worse or name == "mean" else ""
+                what = f"{title}: gain in {name}, {'lower' if worse else 'upper'} end"
+                bar = ">= 0" if worse or name == "mean" else ""
                 figures.append(report.Figure(what, ends[0 if worse else 1], bar=bar, note=note))
     if options.record:
         report.record(f"CDSA-style correction on {dataset.about.name}", figures)

@@ -307,7 +307,7 @@ def _eval(argv: list[str]) -> int:
     title = f"{runs.name} on {runs.env.name} at {steps_after(runs, int(state.step)):,} steps, {how} return"
     by_setting = dict(zip(_labels(about), np.asarray(episodes.returns), strict=True))  # [S, E] each
     rlzoo.report.table(title, {label: returns.mean(-1) for label, returns in by_setting.items()})
-    rlzoo.report.risks("over the episodes of all seeds", by_setting)
+    rlzoo.report.risks("over the episodes of all seeds", by_setting, levels=(0.05, 0.1, 0.25))
     return 0
 
 

@@ -6,8 +6,10 @@ command line sets): a run that is resumed or evaluated finds there what it was t
 
 import hashlib
 import os
+import warnings
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +32,20 @@ def name_of(kind: str, arrays: Any, *numbers: Any) -> str:
     return f"{kind}-{digest.hexdigest()[:32]}"
 
 
-def kept(name: str, compute: Callable[[], Any], like: Any) -> Any:
+def kept(name: str, compute: Callable[[], Any], like: Any, dear: bool = False) -> Any:
     """The result of this name, or else ``compute()``.
 
     Args:
         like: the result's pytree, of shapes; what is on disk and differs, or is damaged, is computed again.
+        dear: to be written however small it is.
     """
     if name not in _RESULTS:
-        while len(_RESULTS) >= NEWEST:
-            _RESULTS.pop(next(iter(_RESULTS)))
         found = _read(name, like)
         if found is None:
             found = compute()
-            _write(name, found)
+            _write(name, found, dear)
+        while len(_RESULTS) >= NEWEST:
+            _RESULTS.pop(next(iter(_RESULTS)))
         _RESULTS[name] = found
     return _RESULTS[name]
 
@@ -67,12 +70,17 @@ def _read(name: str, like: Any) -> Any:
     return jax.tree.unflatten(structure, map(jnp.asarray, arrays))
 
 
-def _write(name: str, result: Any) -> None:
+def _write(name: str, result: Any, dear: bool) -> None:
     path, leaves = _path(name), jax.tree.leaves(result)
-    if path is None or sum(x.nbytes for x in leaves) < DEAR:
+    if path is None or not (dear or sum(x.nbytes for x in leaves) >= DEAR):
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(f".{os.getpid()}.part")
-    with draft.open("wb") as file:
-        np.savez(file, allow_pickle=False, **{str(i): np.asarray(x) for i, x in enumerate(leaves)})
-    os.replace(draft, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("wb") as file:
+            np.savez(file, allow_pickle=False, **{str(i): np.asarray(x) for i, x in enumerate(leaves)})
+        os.replace(draft, path)
+    except OSError as error:  # a full or read-only disk costs the file, not the result
+        with suppress(OSError):
+            draft.unlink()
+        warnings.warn(f"{path} cannot be written and will be computed again: {error}", stacklevel=3)

@@ -67,7 +67,7 @@ class Box(NamedTuple):
         return not self == other
 
     def __hash__(self) -> int:
-        return hash((self.shape, self.low.tobytes(), self.high.tobytes()))
+        return hash((self.shape, *self.low.ravel().tolist(), *self.high.ravel().tolist()))
 
     def contains(self, x: jax.Array, tolerance: float = 1e-5) -> jax.Array:
         return jnp.all((x >= self.low - tolerance) & (x <= self.high + tolerance))
@@ -77,6 +77,15 @@ class Discrete(NamedTuple):
     """The integers 0 .. n-1."""
 
     n: int
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Discrete) and self.n == other.n
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(("Discrete", self.n))
 
     @property
     def shape(self) -> tuple[int, ...]:

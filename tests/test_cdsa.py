@@ -120,7 +120,7 @@ def test_an_empirical_score_without_a_network():
     rows = np.concatenate([obs, action], 1)
     np.testing.assert_allclose(fitted.models.table.rows, rows, atol=1e-5)
     z = jnp.asarray(rows[:9] + 0.2, jnp.float32)
-    psi = cdsa._networks(2, 2, config).psi(fitted.models, z, 0.3)
+    psi = cdsa._networks(2, 2, config).score(fitted.models, z, 0.3)
     np.testing.assert_allclose(psi, (numpy_kernel(float64(z), rows, 0.3)[0] - float64(z)) / 0.3**2, atol=1e-3)
     assert not jax.tree.leaves(fitted.models.params.score)
 
@@ -140,10 +140,13 @@ def test_an_action_step_by_the_exact_score_never_lowers_the_density(eta):
 
 
 def test_noise_and_score_form_of_the_loss_are_one():
-    noise, predicted = jax.random.normal(KEY, (2, 30, 4))
-    sigma = jax.random.uniform(KEY, (30, 1), minval=0.1)
-    psi = -predicted / sigma
-    score_form = 0.5 * ((sigma * psi + noise) ** 2).sum(-1).mean()
+    """1/2 |e - eps|^2 and 1/2 |sigma Psi + eps|^2, of the network's own Psi."""
+    models, nets = trained().models, cdsa._networks(2, 2, SMALL)
+    z, noise = jax.random.normal(KEY, (2, 30, 4))
+    predicted = nets.noise.apply(models.params.score, z, jnp.full((1, 1), 0.3))
+    psi = nets.score(models, z, 0.3)
+    assert np.abs(psi).mean() > 0.05
+    score_form = 0.5 * ((0.3 * psi + noise) ** 2).sum(-1).mean()
     np.testing.assert_allclose(cdsa.score_loss(noise, predicted), score_form, rtol=1e-6)
 
 
@@ -161,13 +164,13 @@ def learned(kind, score="conditional", num_updates=4000):
         which = jax.random.randint(KEY, (20_000,), 0, 3)
         points = jnp.asarray(COMPONENTS, jnp.float32)[which] + 0.12 * jax.random.normal(jax.random.key(1), (20_000, 2))
     env, dataset = space_of(points)
-    hyper = cdsa.Hyper(score_learning_rate=3e-3, anneal_steps=num_updates, sigma_min=0.05, ema_decay=0.99)
+    hyper = cdsa.Hyper(score_learning_rate=5e-3, anneal_steps=num_updates, sigma_min=0.02, ema_decay=0.99)
     config = replace(TOY, score=score)
     algo = cdsa.make(env, config, dataset, hyper)
     state, metrics = rlzoo.train(algo, KEY, num_updates)
     models = cdsa.fitted(algo, state).models
     nets = cdsa._networks(points.shape[1] - 1, 1, config)
-    return algo.task, lambda z, sigma: nets.psi(models, z, sigma), metrics
+    return algo.task, lambda z, sigma: nets.score(models, z, sigma), metrics
 
 
 def relative_error(found, wanted):
@@ -179,7 +182,7 @@ def noised(z, sigma):
     return float64(z[:500]) + sigma * np.asarray(jax.random.normal(jax.random.key(3), z[:500].shape))
 
 
-@pytest.mark.parametrize("sigma", [0.1, 0.2, 0.5])
+@pytest.mark.parametrize("sigma", [0.05, 0.1, 0.2, 0.5])
 def test_the_score_of_gaussian_data(sigma):
     """-(S + sigma^2 I)^-1 (z - m), within 10 %."""
     task, psi, _ = learned("gaussian")
@@ -193,14 +196,16 @@ def test_the_loss_falls_to_its_minimum():
     """Of Gaussian data 1/2 (d - sigma^2 tr (S + sigma^2 I)^-1), on average over the levels."""
     task, _, metrics = learned("gaussian")
     cov = np.cov(float64(task.z).T)
-    levels = np.geomspace(0.05, 1.0, 400)
+    levels = np.geomspace(0.02, 1.0, 400)
     least = np.mean([0.5 * (3 - s**2 * np.trace(np.linalg.inv(cov + s**2 * np.eye(3)))) for s in levels])
     np.testing.assert_allclose(metrics["loss/score"][-1000:].mean(), least, rtol=0.03)
 
 
-@pytest.mark.parametrize(("score", "sigma"), [("conditional", 0.2), ("conditional", 0.5), ("single", 0.05**0.5)])
+@pytest.mark.parametrize(
+    ("score", "sigma"), [("conditional", 0.1), ("conditional", 0.2), ("conditional", 0.5), ("single", 0.02**0.5)]
+)
 def test_the_score_of_a_mixture(score, sigma):
-    """Three Gaussians, where the density is not negligible; the single level is the geometric mean of 0.05 and 1."""
+    """Three Gaussians, where the density is not negligible; the single level is the geometric mean of 0.02 and 1."""
     task, psi, _ = learned("mixture", score)
     scale = np.array([float(task.moments.std[0]), 1.0])  # states are normalised, actions are as they were
     means = (COMPONENTS - np.array([float(task.moments.mean[0]), 0.0])) / scale
@@ -272,6 +277,22 @@ def test_dynamics_see_no_terminal_row_and_test_on_other_episodes():
     assert len(set(episode[held])) == round(0.05 * len(set(episode[~terminated])))
 
 
+def test_a_flat_file_trains_no_terminal_row(tmp_path):
+    """Of D4RL's arrays: 12 rows, terminal ones 3 and 7, a time-out in row 5; the last has no successor."""
+    h5py = pytest.importorskip("h5py")
+    rng = np.random.default_rng(0)
+    with h5py.File(tmp_path / "flat.hdf5", "w") as file:
+        file["observations"], file["actions"] = rng.normal(size=(12, 2)), rng.uniform(-1, 1, (12, 2))
+        file["rewards"] = np.zeros(12)
+        file["terminals"], file["timeouts"] = np.isin(np.arange(12), [3, 7]), np.arange(12) == 5
+    dataset = rlzoo.data.load(tmp_path / "flat.hdf5")
+    task = cdsa.make(plane(), SMALL, dataset).task
+    assert dataset.num_rows == 10 and len(task.z) == 10  # without the time-out and the last
+    assert len(task.pairs) + len(task.held_out) == 8
+    used = np.concatenate([task.pairs, task.held_out])
+    assert not np.asarray(dataset.terminated)[used].any()
+
+
 def test_one_episode_is_tested_on_its_end():
     flags = jnp.zeros(40, bool)
     env, dataset = space_of(jax.random.uniform(KEY, (40, 3)))
@@ -294,21 +315,21 @@ def test_inverse_dynamics_of_a_linear_system():
     state, _ = rlzoo.train(algo, KEY, 4000)
     models, nets = cdsa.fitted(algo, state).models, cdsa._networks(2, 1, config)
     s = algo.task.z[:200, :2]
-    found = nets.action(models.params.inverse, s, (algo.task.next_state[:200] - s) / models.delta)
+    found = nets.inverse(models.params.inverse, s, (algo.task.next_state[:200] - s) / models.delta)
     np.testing.assert_allclose(found, action[:200], atol=0.05)
 
     std = np.asarray(models.moments.std, np.float64)
     change = B[:, 0] / std * np.array([[-0.3], [0.2]])  # along B: what an action can do
     aux = [
-        nets.action(models.params.inverse, s, jnp.broadcast_to((jnp.asarray(u, jnp.float32)) / models.delta, s.shape))
-        - nets.action(models.params.inverse, s, jnp.zeros_like(s))
+        nets.inverse(models.params.inverse, s, jnp.broadcast_to((jnp.asarray(u, jnp.float32)) / models.delta, s.shape))
+        - nets.inverse(models.params.inverse, s, jnp.zeros_like(s))
         for u in change
     ]
     drift = np.asarray(next_obs[:200] - action[:200] @ B.T - obs[:200])
     inside = np.abs(np.linalg.pinv(B) @ drift.T)[0] < 0.5  # where staying takes an action that there is
     for u, found in zip(change, aux, strict=True):
         wanted = float((np.linalg.pinv(B) @ (u * std))[0])
-        np.testing.assert_allclose(np.asarray(found)[inside].mean(), wanted, atol=0.05)
+        np.testing.assert_allclose(np.asarray(found)[inside], wanted, atol=0.1)  # whatever s is
 
 
 def test_models_of_the_same_data_are_trained_once(monkeypatch):
@@ -316,7 +337,9 @@ def test_models_of_the_same_data_are_trained_once(monkeypatch):
     kept._RESULTS.clear()
     fit = functools.partial(cdsa.fit, plane(), plane_dataset(), SMALL, HYPER, 3)
     first = fit()
-    monkeypatch.setattr(cdsa, "kept", lambda name, compute, like: calls.append(name) or kept.kept(name, None, like))
+    monkeypatch.setattr(
+        cdsa, "kept", lambda name, compute, like, dear: calls.append(name) or kept.kept(name, None, like)
+    )
     assert_same_bits(fit().models, first.models)
     algo = cdsa.make(plane(), SMALL, plane_dataset(), HYPER)
     assert_close(first.models, algo.actor(rlzoo.train(algo, jax.random.key(0), 3)[0]), rtol=1e-4, atol=1e-6)
@@ -324,7 +347,12 @@ def test_models_of_the_same_data_are_trained_once(monkeypatch):
         cdsa.fit(plane(), plane_dataset(204), SMALL, HYPER, 3)
     with pytest.raises(TypeError):
         cdsa.fit(plane(), plane_dataset(), SMALL, HYPER._replace(sigma_max=2.0), 3)
-    assert len(set(calls)) == 3
+    wider = plane()._replace(action_space=Box(*(2 * x for x in plane().action_space)))
+    with pytest.raises(TypeError):  # other units of actions
+        cdsa.fit(wider, plane_dataset(), SMALL, HYPER, 3)
+    assert len(set(calls)) == 4
+    other_rule = cdsa.fit(plane(), plane_dataset(), replace(SMALL, combine="add", iterations=3), HYPER, 3)
+    assert_same_bits(other_rule.models, first.models)  # how they are used is no part of training
 
 
 # --- corrections ------------------------------------------------------------------------------------------------------
@@ -378,13 +406,25 @@ def test_corrections_against_numpy(combine, scale, iterations):
     np.testing.assert_allclose(one_by_one, found[:5], atol=1e-5)
 
 
+def test_a_correction_ends_inside_of_the_box():
+    """Also of an action that begins outside of it, and if only the score's other part could bring it back."""
+    fitted = trained()
+    outside = lambda obs: jnp.broadcast_to(jnp.array([4.0, -9.0]), obs.shape)  # noqa: E731
+    obs = jax.random.normal(KEY, (200, 2))
+    for strength in (far(), far()._replace(eta_action=-2.0)):
+        action = np.asarray(cdsa.wrap(outside, fitted, strength)(obs))
+        assert (np.abs(action) <= np.array([1.0, 3.0]) + 1e-6).all()
+    none = far()._replace(eta_action=0.0, weight=0.0)
+    assert_same_bits(cdsa.wrap(outside, fitted, none)(obs), outside(obs))
+
+
 def test_the_wished_change_of_state_is_bounded():
     """By reach * delta, whatever the score says: the inverse model is asked for nothing that no step does."""
     asked = []
     nets = SimpleNamespace(
         num_states=2,
-        psi=lambda models, z, sigma: 1e4 * z,
-        action=lambda params, s, change: asked.append(np.asarray(change)) or change,
+        score=lambda models, z, sigma: 1e4 * z,
+        inverse=lambda params, s, change: asked.append(np.asarray(change)) or change,
     )
     models = trained().models
     s, a = jax.random.normal(KEY, (30, 2)), jnp.zeros((30, 2))
@@ -419,7 +459,7 @@ def test_strength_zero_is_the_base_bit_for_bit(name, combine):
         assert_same_bits(safe.policy(safe.actor(start), obs, KEY, deterministic), actions)
     key = jax.random.key(4)
     own = rlzoo.evaluate(algo, algo.env, state, key, 16)
-    # To rounding: under the suite's flags a program of more loops rounds otherwise. With one iteration, see below.
+    # To rounding: under the suite's flags another program rounds otherwise, under XLA's own it does not.
     assert_close(rlzoo.evaluate(safe, safe.env, start, key, 16), own, rtol=1e-5)
     safe, start = cdsa.corrected(algo, state, trained(), far(), config)
     moved = safe.policy(safe.actor(start), obs, KEY, True)
@@ -459,7 +499,7 @@ def test_a_grid_of_strengths_is_one_rollout():
     key = jax.random.key(5)
     returns = rlzoo.evaluate(safe, safe.env, start, key, 8).returns
     assert returns.shape == (6, 3, 8)
-    assert_same_bits(returns[0], rlzoo.evaluate(algo, algo.env, state, key, 8).returns[0])
+    np.testing.assert_allclose(returns[0], rlzoo.evaluate(algo, algo.env, state, key, 8).returns[0], rtol=1e-5)
     one = jax.tree.map(lambda x: x[4] if jnp.ndim(x) else x, grid)
     alone, alone_start = cdsa.corrected(rlzoo.setting(algo, 0), rlzoo.lane(state, 0, 2), trained(), one)
     np.testing.assert_allclose(rlzoo.evaluate(alone, safe.env, alone_start, key, 8).returns, returns[4, 2], rtol=1e-4)
@@ -469,6 +509,72 @@ def test_a_grid_of_strengths_is_one_rollout():
     other = cdsa.corrected(algo, state, trained(), rlzoo.grid(far(), weight=[0.1, 0.2], eta_action=[0.1, 0.2, 0.3]))
     assert not jnp.array_equal(rlzoo.evaluate(other[0], safe.env, other[1], key, 8).returns, returns)
     assert evaluate._evaluation.cache_info().currsize == before
+
+
+def test_lanes_of_bases_and_strengths():
+    """One agent under many strengths; many settings under one; as many of both together."""
+    algo, state = base_of("td3_bc")
+    three = far()._replace(weight=jnp.array([0.0, 0.2, 0.4]))
+    key = jax.random.key(5)
+
+    def returns(algo, state, strength):
+        safe, start = cdsa.corrected(algo, state, trained(), strength)
+        return np.asarray(rlzoo.evaluate(safe, safe.env, start, key, 4).returns), safe, start
+
+    many, safe, start = returns(algo, state, three)
+    assert many.shape == (3, 1, 4) and start.key.shape == (3, 1)
+    one = returns(algo, state, jax.tree.map(lambda x: x[2] if jnp.ndim(x) else x, three))[0]
+    np.testing.assert_allclose(many[2, 0], one, rtol=1e-4)
+    lone = rlzoo.evaluate(rlzoo.setting(safe, 2), safe.env, rlzoo.lane(start, 2, 0), key, 4).returns
+    np.testing.assert_allclose(many[2, 0], lone, rtol=1e-4)
+    grid = rlzoo.sweep(rlzoo.setting(safe, 0), three)  # the same by rlzoo's own sweep
+    swept = rlzoo.evaluate(grid, safe.env, rlzoo.init(grid, jax.random.split(KEY, 1)), key, 4).returns
+    np.testing.assert_allclose(swept, many, rtol=1e-4)
+
+    runs = rlzoo.sweep(algo, rlzoo.grid(algo.hyper, alpha=[1.0, 2.0, 3.0]))
+    bases, _ = rlzoo.train(runs, jax.random.split(KEY, 2), 5)
+    fixed, together = returns(runs, bases, far())[0], returns(runs, bases, three)[0]
+    assert fixed.shape == together.shape == (3, 2, 4)
+    alone = returns(rlzoo.setting(runs, 1), rlzoo.lane(bases, 1, 1), far()._replace(weight=0.2))[0]
+    np.testing.assert_allclose(together[1, 1], alone, rtol=1e-4)
+    np.testing.assert_allclose(fixed[2], together[2], rtol=1e-4)  # both of weight 0.4
+    with pytest.raises(ValueError, match="got strength.weight: 2, the policy's settings: 3; all combinations"):
+        cdsa.corrected(runs, bases, trained(), far()._replace(weight=jnp.ones(2)))
+
+
+def test_training_goes_on_beside_a_correction(tmp_path):
+    """The base's State is donated by `resume`; what was corrected and fitted lives on."""
+    algo, state = base_of("td3_bc")
+    models_algo = cdsa.make(plane(), SMALL, plane_dataset(), HYPER)
+    models_state, _ = rlzoo.train(models_algo, KEY, 2)
+    fitted = cdsa.fitted(models_algo, models_state)
+    safe, start = cdsa.corrected(algo, state, fitted)
+    rlzoo.resume(algo, state, 1), rlzoo.resume(models_algo, models_state, 1)
+    rlzoo.save(tmp_path, safe, start)
+    assert not any(x.is_deleted() for x in jax.tree.leaves((start, fitted.models)))
+
+
+def test_distances_to_the_data():
+    obs, action, _ = numpy_normalised(plane_dataset())
+    seen = plane_dataset(2000)
+    found = cdsa.distances(trained(), plane_dataset(), seen)
+    std, mean = np.asarray(plane_dataset().obs, np.float64).std(0) + 1e-3, np.asarray(plane_dataset().obs).mean(0)
+    z = np.concatenate([(np.asarray(seen.obs) - mean) / std, np.asarray(seen.action) / np.array([1.0, 3.0])], 1)
+    rows = np.concatenate([obs, action], 1)
+    wanted = np.sqrt(((z[:, None] - rows) ** 2).sum(-1).min(1))
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+def test_images_and_their_models():
+    """Observations of any shape are vectors to the models."""
+    env = plane()._replace(obs_space=Box(np.zeros((2, 3), np.float32), np.ones((2, 3), np.float32)))
+    data = plane_dataset()
+    obs = jax.random.uniform(KEY, (200, 2, 3))
+    data = data.replace(obs=obs, next_obs=jnp.roll(obs, -1, 0), about=About())
+    fitted = cdsa.fit(env, data, SMALL, HYPER, 2)
+    act = cdsa.wrap(lambda obs: obs[..., 0, :2] - 0.5, fitted, far())
+    assert act(obs[:5]).shape == (5, 2) and act(obs[0]).shape == (2,)
+    np.testing.assert_allclose(act(obs[:5])[0], act(obs[0]), atol=1e-6)
 
 
 def test_a_corrected_agent_is_saved_and_loaded_but_not_trained(tmp_path):
@@ -487,12 +593,15 @@ def test_bad_input():
     for strength, message in (
         (far()._replace(sigma=2.0), r"sigma=2 is outside of 0.01 to 1, the noise that the score was trained on"),
         (rlzoo.grid(far(), sigma=[0.1, 1e-4]), r"sigma=0.0001 is outside of"),
+        (far()._replace(sigma=float("nan")), r"sigma=nan is outside of"),
+        (far()._replace(reach=-1.0), r"reach=-1.0; it must be 0 or more"),
+        (far()._replace(weight=jnp.ones((2, 2))), r"strength.weight has shape \[2, 2\]; allowed: \[\] or \[H\]"),
         (far()._replace(weight=jnp.ones(2), sigma=jnp.full(3, 0.1)), "one length, got strength.weight: 2, strength.si"),
     ):
         with pytest.raises(ValueError, match=message):
             cdsa.corrected(algo, state, fitted, strength)
     more = replace(SMALL, iterations=2)
-    with pytest.raises(ValueError, match="sigma=1.44 is outside of"):  # of the first iteration
+    with pytest.raises(ValueError, match=r"sigma \* anneal=1.44 is outside of"):  # of the first iteration
         cdsa.corrected(algo, state, fitted, far()._replace(sigma=0.9), more)
     single = trained(replace(SMALL, score="single"))
     with pytest.raises(ValueError, match="sigma=0.05 is outside of 0.1 to 0.1"):
@@ -511,6 +620,16 @@ def test_bad_input():
     ended = plane_dataset().replace(terminated=jnp.ones(200, bool).at[3].set(False))
     with pytest.raises(ValueError, match="1 of 200 transitions of dataset 'plane-random' have a valid next"):
         cdsa.make(plane(), SMALL, ended)
+    with pytest.raises(ValueError, match="td3_bc \\+ cdsa is corrected already"):
+        cdsa.corrected(*cdsa.corrected(algo, state, fitted), fitted)
+    for hyper, message in (
+        (HYPER._replace(sigma_min=0.0), "sigma_min=0.0, sigma_max=1.0; both must be above 0"),
+        (HYPER._replace(sigma_min=2.0), "sigma_min=2.0, sigma_max=1.0; both must be above 0, the second not smaller"),
+        (HYPER._replace(anneal_steps=float("inf")), "anneal_steps=inf says no length; give num_updates"),
+        (HYPER._replace(ema_decay=jnp.ones(2)), "fit trains one set of models; sweep cdsa.make"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            cdsa.fit(plane(), plane_dataset(), SMALL, hyper)
     runs = rlzoo.sweep(cdsa.make(plane(), SMALL, plane_dataset()))
     with pytest.raises(ValueError, match="models are of one agent"):
         cdsa.fitted(runs, rlzoo.init(runs, jax.random.split(KEY, 2)))
@@ -524,9 +643,10 @@ def test_an_over_optimistic_policy_is_raised():
     dataset = rlzoo.data.load(Path(__file__).parent / "data" / "pendulum-medium.npz")
     config = td3_bc.Config(hidden=(32, 32), batch_size=64)
     algo = rlzoo.sweep(td3_bc.make(env, config, dataset, td3_bc.Hyper(alpha=1e6)))
-    state, _ = rlzoo.train(algo, jax.random.split(KEY, 2), 2000)
+    state, _ = rlzoo.train(algo, jax.random.split(KEY, 1), 2000)
     models = cdsa.fit(env, dataset, cdsa.presets["pendulum"].config, num_updates=3000)
-    safe, start = cdsa.corrected(algo, state, models)
+    strong = cdsa.Strength(eta_action=0.5, weight=0.25, sigma=0.2)
+    safe, start = cdsa.corrected(algo, state, models, strong)
     key = jax.random.key(6)
     base, now = (np.asarray(rlzoo.evaluate(*x, key, 64).returns[0]) for x in ((algo, env, state), (safe, env, start)))
     assert base.mean() < -1200  # as bad as an untrained one, or worse

@@ -158,7 +158,7 @@ CASES = {
         "own/plane",
         cdsa.Config(**CDSA_SMALL),
         {"anneal_steps": 40.0, "ema_decay": 0.5},
-        (".step", ".count", ".moments.mean", ".moments.std", ".delta", ".sigmas", ".bias", "Dense_0['kernel']"),
+        (".step", ".count", ".moments.mean", ".moments.std", ".delta", ".sigmas"),
         CDSA_BAD,
         swept="score_learning_rate",
         values=(1e-3, 2e-3, 3e-3, 4e-3),

@@ -227,7 +227,7 @@ def test_bad_npz(tmp_path):
         with pytest.raises(ValueError, match=message):
             data.load(path)
     np.savez(path, obs=np.zeros(3))
-    with pytest.raises(ValueError, match="lacks action, reward, next_obs, terminated, last; it has obs; a dataset has"):
+    with pytest.raises(ValueError, match="lacks action, reward, next_obs, terminated, last; it has obs; it needs obs,"):
         data.load(path)
     np.savez(path, obs=np.array([{"code": "is not run"}], dtype=object))
     with pytest.raises(ValueError, match="is damaged, or no npz file"):

@@ -54,10 +54,20 @@ def test_a_file_that_is_not_it_is_computed_again(disk, content):
 def test_small_results_and_no_cache_leave_no_file(disk, monkeypatch):
     monkeypatch.setattr(kept, "DEAR", 100)
     kept.kept("a", lambda: compute([]), LIKE)
+    assert not disk.exists()
+    kept.kept("dear", lambda: compute([]), LIKE, dear=True)
+    (disk / "dear.npz").unlink()
+    disk.rmdir()
     jax.config.update("jax_compilation_cache_dir", None)
     monkeypatch.setattr(kept, "DEAR", 1)
     kept.kept("b", lambda: compute([]), LIKE)
     assert not disk.exists()
+
+
+def test_a_disk_that_cannot_be_written_costs_the_file_only(disk):
+    disk.write_text("a file where the folder should be")
+    with pytest.warns(UserWarning, match="cannot be written and will be computed again"):
+        np.testing.assert_array_equal(kept.kept("a", lambda: compute([]), LIKE)["x"], np.arange(3.0))
 
 
 def test_memory_holds_the_newest(disk):

@@ -22,6 +22,8 @@ At decision time, K = iterations times, from a_0 = pi(s):
 That is combine = "delta", which leaves an action alone where the score is zero. Other last terms are "add",
 weight I(s, s + u); "blend", the same with the rest times 1 - weight; "anchored", weight (I(s, F(s, a_j) + u) - a_j).
 
+Only transitions with a true successor count for delta, whose least is 0.001.
+
 `make` gives the models as an algorithm, trained like any other; `fit` trains them once for each dataset, for they
 depend on nothing else. `wrap` corrects a policy, `corrected` an algorithm with its State. The action part alone is
 weight = 0, the state part alone eta_action = 0. Alone, the models act by correcting the middle of the action box.
@@ -48,7 +50,8 @@ from rlzoo.kept import kept, name_of
 from rlzoo.types import Algorithm, Box, Env
 
 HELD_OUT = 0.05  # of the episodes, on which the inverse dynamics are tested and not trained
-LEAST = 1e-3  # of delta, where a dimension never changes
+LEAST = 1e-3  # of delta, where a dimension hardly changes
+ACTING = ("iterations", "combine", "scale")  # fields of `Config` that training has no use for
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Strength(NamedTuple):  # traced: any leaf may carry a sweep axis; of actin
     weight: float = 0.05  # of the inverse model's action; 0: by the action part alone
     sigma: float = 0.05  # noise level of the score
     anneal: float = 1.0  # the first iteration's sigma over the last one's, between them geometrically
-    reach: float = 1.0  # bound of the wished change of state, in deviations of one step's
+    reach: float = 1.0  # bound of the wished change of state, in units of delta
 
 
 class Params(NamedTuple):  # of the networks, or of their optimisers
@@ -158,56 +161,55 @@ def score_loss(noise: Float[Array, "B D"], predicted: Float[Array, "B D"]) -> Fl
     return 0.5 * jnp.sum((predicted - noise) ** 2, axis=-1).mean()
 
 
-class _Networks(NamedTuple):
-    """The modules, for a number of state and of action dimensions."""
+class Networks(NamedTuple):
+    """The modules for a number of state and of action dimensions, and what they stand for."""
 
-    score: Any
-    inverse: Any
-    forward: Any
+    noise: Any
+    inverse_net: Any
+    forward_net: Any
     num_states: int
 
-    def psi(self, models: Models, z: Float[Array, "B D"], sigma: Float[Array, ""] | float) -> Float[Array, "B D"]:
-        """grad log p_sigma(z)."""
+    def score(self, models: Models, z: Float[Array, "B D"], sigma: Float[Array, ""] | float) -> Float[Array, "B D"]:
+        """Psi(z, sigma)."""
         if isinstance(models.table, Table):
             mean, _ = neighbours.kernel_mean(z, models.table, sigma)
             return (mean - z) / sigma**2
-        noise = self.score.apply(models.params.score, z, jnp.full((1, 1), sigma))
-        return -noise / sigma
+        return -self.noise.apply(models.params.score, z, jnp.full((1, 1), sigma)) / sigma
 
-    def action(self, params: Any, s: jax.Array, change: jax.Array) -> jax.Array:
+    def inverse(self, params: Any, s: Float[Array, "B S"], change: Float[Array, "B S"]) -> Float[Array, "B A"]:
         """I(s, s'), of the change (s' - s) / delta."""
-        return jnp.tanh(self.inverse.apply(params, s, change))
+        return jnp.tanh(self.inverse_net.apply(params, s, change))
 
-    def change(self, params: Any, s: jax.Array, a: jax.Array) -> jax.Array:
+    def forward(self, params: Any, s: Float[Array, "B S"], a: Float[Array, "B A"]) -> Float[Array, "B S"]:
         """(F(s, a) - s) / delta."""
-        return self.forward.apply(params, s, a)
+        return self.forward_net.apply(params, s, a)
 
 
-def _networks(num_states: int, num_actions: int, config: Config) -> _Networks:
+def _networks(num_states: int, num_actions: int, config: Config) -> Networks:
     dynamics = functools.partial(networks.FeedForward, obs_shape=(num_states,), hidden=config.dynamics_hidden)
     score = networks.ScoreNetwork(num_states + num_actions, config.score_hidden, config.score == "conditional")
-    return _Networks(score, dynamics(num_actions), dynamics(num_states), num_states)
+    return Networks(score, dynamics(num_actions), dynamics(num_states), num_states)
 
 
 def correct(
-    nets: _Networks, config: Config, models: Models, strength: Strength, s: Float[Array, "B S"], a: Float[Array, "B A"]
+    nets: Networks, config: Config, models: Models, strength: Strength, s: Float[Array, "B S"], a: Float[Array, "B A"]
 ) -> Float[Array, "B A"]:
     """a_K of a_0 = ``a``, as the module's text says; s and a in the models' coordinates."""
     if config.iterations == 0:
         return a
     bound = strength.reach * models.delta
-    left = jnp.linspace(1.0, 0.0, config.iterations) if config.iterations > 1 else jnp.zeros(1)
+    left = jnp.arange(config.iterations - 1, -1, -1) / max(1, config.iterations - 1)
     sigmas = strength.sigma * strength.anneal**left
 
     def one(a, sigma):
-        psi = nets.psi(models, jnp.concatenate([s, a], axis=-1), sigma)
+        psi = nets.score(models, jnp.concatenate([s, a], axis=-1), sigma)
         if config.scale == "unit":
             psi = psi / (jnp.linalg.norm(psi, axis=-1, keepdims=True) + 1e-8)
         moved = sigma**2 * psi if config.scale == "tweedie" else psi
         change = jnp.clip(strength.eta_state * moved[..., : nets.num_states], -bound, bound) / models.delta
         towards = a + strength.eta_action * moved[..., nets.num_states :]
 
-        inverse = functools.partial(nets.action, models.params.inverse, s)
+        inverse = functools.partial(nets.inverse, models.params.inverse, s)
         if config.combine == "delta":
             a = towards + strength.weight * (inverse(change) - inverse(jnp.zeros_like(change)))
         elif config.combine == "add":
@@ -215,7 +217,7 @@ def correct(
         elif config.combine == "blend":
             a = (1.0 - strength.weight) * towards + strength.weight * inverse(change)
         else:  # anchored: what the action leads to, moved
-            a = towards + strength.weight * (inverse(nets.change(models.params.forward, s, a) + change) - a)
+            a = towards + strength.weight * (inverse(nets.forward(models.params.forward, s, a) + change) - a)
         return jnp.clip(a, -1.0, 1.0), None
 
     return jax.lax.scan(one, a, sigmas)[0]
@@ -235,11 +237,14 @@ def _acting(obs_shape: tuple[int, ...], space: Box, config: Config) -> Callable:
                 f"policy is given {list(obs.shape)} and gives {list(action.shape)}; fit models of its own data"
             )
         s = normalise(models.moments, obs).reshape(-1, num_states)
-        start = jnp.clip(space.to_policy(action), -1.0, 1.0).reshape(-1, num_actions)
+        given = space.to_policy(action).reshape(-1, num_actions)
+        start = jnp.clip(given, -1.0, 1.0)
         after = correct(nets, config, models, strength, s, start)
-        # What is not corrected is the base's number itself, not the same through two changes of units.
-        changed = (after != start).reshape(action.shape)
-        return jnp.where(changed, space.from_policy(after.reshape(*batch, num_actions)), action)
+        # What is not corrected is the base's number itself, not the same through two changes of units; outside of the
+        # box only if nothing is to be corrected.
+        idle = (strength.eta_action == 0.0) & (strength.weight == 0.0) | (config.iterations == 0)
+        own = ((after == start) & ((given == start) | idle)).reshape(action.shape)
+        return jnp.where(own, action, space.from_policy(after.reshape(*batch, num_actions)))
 
     return act
 
@@ -247,11 +252,18 @@ def _acting(obs_shape: tuple[int, ...], space: Box, config: Config) -> Callable:
 def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> Algorithm:
     """The score and dynamics models of a dataset; ``env`` gives the spaces.
 
+    Only transitions that are not terminated train the dynamics, for of the others a flat file has no successor. How
+    many they are differs between datasets, so that their tasks do not stack into a sweep.
+
     Raises:
         ValueError: the dataset is not of this environment, its actions are discrete, or it has no two transitions with
-            a true successor.
+            a true successor; sigma_min or sigma_max is none.
     """
     space = bounded_box(env, "CDSA")
+    if not (np.all(np.asarray(hyper.sigma_min) > 0) and np.all(np.asarray(hyper.sigma_max) >= hyper.sigma_min)):
+        raise ValueError(
+            f"sigma_min={hyper.sigma_min}, sigma_max={hyper.sigma_max}; both must be above 0, the second not smaller"
+        )
     task = _task(dataset, env, config)
     num_states, num_rows = task.num_states, len(task.z)
     nets = _networks(num_states, task.z.shape[-1] - num_states, config)
@@ -274,12 +286,12 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
         key, score_key, inverse_key, forward_key = jax.random.split(key, 4)
         s, a = task.z[:1, :num_states], task.z[:1, num_states:]
         params = Params(
-            score=nets.score.init(score_key, task.z[:1], jnp.ones((1, 1))) if has_network else (),
-            inverse=nets.inverse.init(inverse_key, s, s),
-            forward=nets.forward.init(forward_key, s, a),
+            score=nets.noise.init(score_key, task.z[:1], jnp.ones((1, 1))) if has_network else (),
+            inverse=nets.inverse_net.init(inverse_key, s, s),
+            forward=nets.forward_net.init(forward_key, s, a),
         )
         opt_state = Params(*(adam.init(x) for adam, x in zip(optimisers(hyper, 0), params, strict=True)))
-        models = Models(Params((), (), ()), task.moments, task.delta, sigma_range(hyper), task.table)
+        models = Models(Params((), (), ()), task.moments, task.delta, sigma_range(hyper), ())
         return State(params, params.score, opt_state, models, key, jnp.int32(0))
 
     def step(state, hyper, task):
@@ -291,34 +303,35 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
         sigma = jnp.exp(jax.random.uniform(level_key, (config.score_batch_size, 1)) * (high - low) + low)
         noise = jax.random.normal(noise_key, z.shape)
 
-        def score(params):
-            return score_loss(noise, nets.score.apply(params, z + sigma * noise, sigma))
-
-        # 2. Transitions with a true successor.
+        # 2. Transitions with a true successor, and others to test the inverse dynamics on.
         def transitions(key, rows):
             rows = rows[jax.random.randint(key, (config.dynamics_batch_size,), 0, len(rows))]
             s, a = task.z[rows, :num_states], task.z[rows, num_states:]
             return s, a, (task.next_state[rows] - s) / task.delta
 
-        s, a, change = transitions(pair_key, task.pairs)
+        seen, unseen = transitions(pair_key, task.pairs), transitions(held_key, task.held_out)
 
-        def inverse(params, s=s, a=a, change=change):
-            return jnp.mean((nets.action(params, s, change) - a) ** 2)
+        # 3. One step of Adam on each loss, and the score's average.
+        def score_error(params):
+            return score_loss(noise, nets.noise.apply(params, z + sigma * noise, sigma))
 
-        def forward(params):
-            return jnp.mean((nets.change(params, s, a) - change) ** 2)
+        def inverse_error(params, batch=seen):
+            s, a, change = batch
+            return jnp.mean((nets.inverse(params, s, change) - a) ** 2)
 
-        # 3. One step of Adam for each model, and the score's average.
-        metrics, updated = {}, []
-        parts = zip(Params._fields, (score, inverse, forward), optimisers(hyper, state.step), strict=True)
-        for (name, loss, adam), params, opt_state in zip(parts, state.params, state.opt_state, strict=True):
-            if name == "score" and not has_network:
-                updated.append((params, opt_state))
-                continue
-            metrics[f"loss/{name}"], grads = jax.value_and_grad(loss)(params)
-            updated.append(optim.descend(adam, params, opt_state, grads))
-        params, opt_state = (Params(*x) for x in zip(*updated, strict=True))
-        metrics["loss/inverse_held_out"] = inverse(params.inverse, *transitions(held_key, task.held_out))
+        def forward_error(params):
+            s, a, change = seen
+            return jnp.mean((nets.forward(params, s, a) - change) ** 2)
+
+        errors = Params(score_error if has_network else None, inverse_error, forward_error)
+        metrics, params, opt_state = {}, state.params, state.opt_state
+        for name, error, adam in zip(Params._fields, errors, optimisers(hyper, state.step), strict=True):
+            if error is not None:
+                own = getattr(params, name)
+                metrics[f"loss/{name}"], grads = jax.value_and_grad(error)(own)
+                own, own_state = optim.descend(adam, own, getattr(opt_state, name), grads)
+                params, opt_state = params._replace(**{name: own}), opt_state._replace(**{name: own_state})
+        metrics["loss/inverse_held_out"] = inverse_error(params.inverse, unseen)
         average = optim.polyak(state.average, params.score, 1.0 - hyper.ema_decay)
         return State(params, average, opt_state, state.models, key, state.step + 1), metrics
 
@@ -327,7 +340,7 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
         middle = jnp.broadcast_to(space.from_policy(jnp.zeros(math.prod(space.shape))), (*batch, *space.shape))
         strength = Strength()
         sigma: Any = jnp.clip(strength.sigma, *models.sigmas)
-        return act(models, strength._replace(sigma=sigma), obs, middle)
+        return act(models._replace(table=task.table), strength._replace(sigma=sigma), obs, middle)
 
     return Algorithm(
         "cdsa",
@@ -373,10 +386,11 @@ def _task(dataset: Dataset, env: Env, config: Config) -> Task:
 
 
 def fitted(algo: Algorithm, state: State) -> Fitted:
-    """The trained models out of the State of `make`'s algorithm, of one agent."""
+    """The trained models out of the State of `make`'s algorithm, of one agent; copies, so that training may go on."""
     if algo.num_hypers is not None:
         raise ValueError("models are of one agent; give rlzoo.setting(runs, i) and rlzoo.lane(state, i, seed)")
-    return Fitted(algo.actor(state), algo.config, algo.env)
+    found = jax.tree.map(jnp.copy, algo.actor(state))
+    return Fitted(found._replace(table=algo.task.table), algo.config, algo.env)
 
 
 def fit(
@@ -392,22 +406,29 @@ def fit(
     Args:
         num_updates: default ``hyper.anneal_steps``. key: default ``jax.random.key(0)``.
     Raises:
-        ValueError: as of `make`.
+        ValueError: as of `make`; a number of ``hyper`` is swept.
     """
+    if any(jnp.ndim(x) for x in hyper):
+        raise ValueError("fit trains one set of models; sweep cdsa.make(...) and take cdsa.fitted of the best lane")
+    if num_updates is None and not np.isfinite(hyper.anneal_steps):
+        raise ValueError(f"anneal_steps={hyper.anneal_steps} says no length; give num_updates")
     algo = make(env, config, dataset, hyper)
     key = jax.random.key(0) if key is None else key
     length = round(hyper.anneal_steps) if num_updates is None else num_updates
+    if length < 0:
+        raise ValueError(f"num_updates={length}; it must be 0 or more")
 
     @jax.jit
     def train(key, hyper, task):
         state = algo.init(key, hyper, task)
         state, _ = jax.lax.scan(lambda state, _: algo.step(state, hyper, task), state, None, length)
-        return algo.actor(state)._replace(table=())
+        return algo.actor(state)
 
     numbers = jax.tree.map(jnp.float32, hyper)
-    name = name_of("cdsa-1", (dataset, jax.random.key_data(key)), config, hyper, length)
+    of_training = replace(config, **{name: getattr(Config(), name) for name in ACTING})
+    name = name_of("cdsa-1", (algo.task, numbers, jax.random.key_data(key)), of_training, length)
     like = jax.eval_shape(train, key, numbers, algo.task)
-    found = kept(name, lambda: train(key, numbers, algo.task), like)
+    found = kept(name, lambda: train(key, numbers, algo.task), like, dear=True)
     return Fitted(found._replace(table=algo.task.table), config, env)
 
 
@@ -421,13 +442,14 @@ def joint(fitted: Fitted, obs: Float[Array, "*B"], action: Float[Array, "*B"]) -
 def distances(fitted: Fitted, dataset: Dataset, seen: Dataset) -> Float[Array, "N"]:
     """Of every state and action in ``seen``, such as a policy's, to the nearest one in the dataset; see `joint`."""
     table = neighbours.table(joint(fitted, dataset.obs, dataset.action))
-    return jnp.sqrt(neighbours.nearest(joint(fitted, seen.obs, seen.action), table).squared[:, 0])
+    search = lambda z: neighbours.nearest(z[None], table).squared[0, 0]  # noqa: E731
+    return jnp.sqrt(jax.lax.map(search, joint(fitted, seen.obs, seen.action), batch_size=1024))
 
 
 def score(fitted: Fitted, z: Float[Array, "N D"], sigma: Float[Array, ""] | float) -> Float[Array, "N D"]:
     """Psi(z, sigma), near grad_z log p_sigma(z), where `joint` gives z."""
     models, num_states = fitted.models, len(fitted.models.delta)
-    return _networks(num_states, z.shape[-1] - num_states, fitted.config).psi(models, z, sigma)
+    return _networks(num_states, z.shape[-1] - num_states, fitted.config).score(models, z, sigma)
 
 
 def wrap(policy: Callable, fitted: Fitted, strength: Strength = Strength(), config: Config | None = None) -> Callable:
@@ -438,10 +460,11 @@ def wrap(policy: Callable, fitted: Fitted, strength: Strength = Strength(), conf
 
     Args:
         policy: (obs [*B, ...], ...) -> action [*B, ...], such as ``lambda obs, key: algo.policy(actor, obs, key)``.
-        strength: its leaves may be tracers. config: default the models' own; another one may differ from it in
-            ``iterations``, ``combine`` and ``scale``.
+        strength: its leaves may be tracers, whose values are not checked. config: default the models' own; another one
+            may differ from it in ``iterations``, ``combine`` and ``scale``.
     Returns:
-        a function of the same arguments.
+        a function of the same arguments. It closes over the models: of an empirical score jit makes the whole dataset a
+        constant, which `corrected` does not.
     Raises:
         ValueError: sigma is outside of what the score was trained on, or the models are of other dimensions.
     """
@@ -471,38 +494,52 @@ def corrected(
     Raises:
         ValueError: as of `wrap`; the models are of another environment; or the lengths of swept leaves differ.
     """
+    if isinstance(state, Corrected):
+        raise ValueError(f"{algo.name} is corrected already; correct its base, with more iterations if need be")
     if (algo.env.name, algo.env.action_space) != (fitted.env.name, fitted.env.action_space):
         raise ValueError(
             f"cdsa: the models are of {fitted.env.name}, the policy of {algo.env.name}; fit models of data of its "
             "environment, or, if both are the same, give fitted._replace(env=algo.env)"
         )
     config = _checked(fitted, strength, config)
-    lanes = _lanes(state.key.shape, strength)
-
-    def spread(x, own):
-        """Leaves with ``own`` of the lanes' axes in front, to all lanes."""
-        return jnp.broadcast_to(jnp.expand_dims(x, tuple(range(own, len(lanes)))), (*lanes, *x.shape[own:]))
-
-    strengths = Strength(*(spread(jnp.asarray(x, jnp.float32), min(jnp.ndim(x), len(lanes))) for x in strength))
-    base = jax.tree.map(lambda x: spread(x, state.key.ndim), (algo.actor(state), state.key))
-    start = Corrected(base[0], fitted.models, strengths, base[1], state.step)
     act = _acting(fitted.env.obs_space.shape, bounded_box(fitted.env, "CDSA"), config)
     actor, policy = _corrected(algo.policy, act)
 
     def step(state, hyper, task):
         raise ValueError(f"{algo.name} + cdsa corrects a trained policy and learns nothing; train {algo.name} itself")
 
-    return algo._replace(
-        name=f"{algo.name} + cdsa",
-        config=config,
-        hyper=strength,
-        init=lambda key, hyper, task: start,  # there is no other one
-        step=step,
-        actor=actor,
-        policy=policy,
-        value=None,
-        num_hypers=lanes[0] if lanes else None,
-    ), start
+    # Copied: training may go on from the base's State, which donates it.
+    params, key, clock = jax.tree.map(jnp.copy, (algo.actor(state), state.key, state.step))
+
+    def algorithm(params, models):
+        def init(key, hyper, task):
+            numbers = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), hyper)
+            return Corrected(params, models, numbers, key, clock)
+
+        name = f"{algo.name} + cdsa"
+        own = algo._replace(
+            name=name, config=config, hyper=Strength(), init=init, step=step, actor=actor, policy=policy
+        )
+        return own._replace(value=None, num_hypers=None, base=None)
+
+    own, lanes = state.key.shape, _lanes(state.key.shape, strength)
+    if not lanes:
+        safe = algorithm(params, fitted.models)._replace(hyper=strength)
+        return safe, safe.init(key, strength, None)
+
+    # To all lanes [H, S]: the base is there once or for its own lanes, each strength once or for H settings.
+    params, key = jax.tree.map(lambda x: _spread(x, len(own), lanes), (params, key))
+    strengths = jax.tree.map(lambda x: _spread(jnp.asarray(x, jnp.float32), jnp.ndim(x), lanes), strength)
+    start = Corrected(params, fitted.models, strengths, key, clock)
+    one = algorithm(jax.tree.map(lambda x: x[0, 0], params), fitted.models)
+    many = one._replace(hyper=strength, init=lambda key, hyper, task: start, num_hypers=lanes[0], base=one)
+    return many, start
+
+
+def _spread(x: jax.Array, axes: int, lanes: tuple[int, ...]) -> jax.Array:
+    """An array with the first ``axes`` of the lanes' axes in front, repeated along the others."""
+    x = jnp.expand_dims(x, tuple(range(axes, len(lanes))))
+    return jnp.broadcast_to(x, (*lanes, *x.shape[len(lanes) :]))
 
 
 @functools.lru_cache(maxsize=64)
@@ -518,12 +555,20 @@ def _corrected(policy: Callable, act: Callable) -> tuple[Callable, Callable]:
 
 def _lanes(own: tuple[int, ...], strength: Strength) -> tuple[int, ...]:
     """() or [H, S] of a base's lanes and its strengths'."""
+    deep = [name for name, x in strength._asdict().items() if jnp.ndim(x) > 1 or jnp.size(x) == 0]
+    if deep:
+        raise ValueError(
+            f"strength.{deep[0]} has shape {list(jnp.shape(getattr(strength, deep[0])))}; allowed: [] or [H]"
+        )
     lengths = {f"strength.{name}": len(x) for name, x in strength._asdict().items() if jnp.ndim(x)}
     if own and own[0] > 1:
         lengths["the policy's settings"] = own[0]
     if len(set(lengths.values())) > 1:
         given = ", ".join(f"{name}: {length}" for name, length in lengths.items())
-        raise ValueError(f"swept leaves must have one length, got {given}; for all combinations use rlzoo.grid")
+        raise ValueError(
+            f"swept leaves vary together and must have one length, got {given}; all combinations of strengths are "
+            "rlzoo.grid's; of many settings correct one, rlzoo.setting and rlzoo.lane"
+        )
     if not lengths and not own:
         return ()
     return next(iter(lengths.values()), 1), own[1] if own else 1
@@ -532,22 +577,31 @@ def _lanes(own: tuple[int, ...], strength: Strength) -> tuple[int, ...]:
 def _checked(fitted: Fitted, strength: Strength, config: Config | None) -> Config:
     """The static choices of a correction; refused if the models cannot be used so."""
     config = fitted.config if config is None else config
-    own = replace(fitted.config, iterations=config.iterations, combine=config.combine, scale=config.scale)
+    own = replace(fitted.config, **{name: getattr(config, name) for name in ACTING})
     if own != config:
         raise ValueError(f"config is {config}, but the models were trained as {fitted.config}; replace() that one")
-    used = strength.sigma, strength.sigma * strength.anneal
-    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((used, fitted.models.sigmas))):
-        return config  # inside of jit numbers cannot be seen
-    low, high = np.asarray(fitted.models.sigmas)
-    for sigma in used if config.iterations > 1 else used[:1]:
-        outside = (np.asarray(sigma) < 0.999 * low) | (np.asarray(sigma) > 1.001 * high)
+    low, high = (float("nan"),) * 2 if _traced(fitted.models.sigmas) else np.asarray(fitted.models.sigmas)
+    used = {"sigma": strength.sigma}
+    if config.iterations > 1:
+        used["sigma * anneal"] = strength.sigma * strength.anneal
+    for name, sigma in used.items():
+        if _traced(sigma) or np.isnan(low):
+            continue
+        outside = ~((np.asarray(sigma) >= 0.999 * low) & (np.asarray(sigma) <= 1.001 * high) & np.isfinite(sigma))
         if outside.any():
             given = np.asarray(sigma)[outside].flat[0]
             raise ValueError(
-                f"cdsa: sigma={given:.4g} is outside of {low:.4g} to {high:.4g}, the noise that the score was trained "
-                "on; use a sigma in there (and sigma * anneal), or fit with other sigma_min and sigma_max"
+                f"cdsa: {name}={given:.4g} is outside of {low:.4g} to {high:.4g}, the noise that the score was trained "
+                "on; use a number in there, or fit with other sigma_min and sigma_max"
             )
+    if not _traced(strength.reach) and not np.all(np.asarray(strength.reach) >= 0.0):
+        raise ValueError(f"reach={strength.reach}; it must be 0 or more")
     return config
+
+
+def _traced(x: Any) -> bool:
+    """Inside of jit, where numbers cannot be seen."""
+    return isinstance(x, jax.core.Tracer)
 
 
 presets = Presets(

@@ -14,16 +14,7 @@ FIELDS = ("obs", "action", "reward", "next_obs", "terminated", "last")
 
 def save(path: str | Path, dataset: Dataset) -> Path:
     """Write ``path``, compressed; a kill in between leaves no half file. Returns the path, which ends in .npz."""
-    path = Path(path)
-    path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {field: np.asarray(getattr(dataset, field)) for field in FIELDS}
-    arrays["about"] = np.array(json.dumps(dataset.about._asdict()))
-    draft = path.with_name(path.name + ".part")
-    with draft.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-    os.replace(draft, path)
-    return path
+    return write(path, {field: np.asarray(getattr(dataset, field)) for field in FIELDS}, dataset.about)
 
 
 def load(path: str | Path) -> Dataset:
@@ -32,6 +23,25 @@ def load(path: str | Path) -> Dataset:
     Raises:
         ValueError: not such a file, damaged, or a transition crosses from one episode into the next.
     """
+    dataset = checked(*read(path, FIELDS), str(path))
+    _refuse_crossing(dataset, str(path))
+    return dataset
+
+
+def write(path: str | Path, arrays: dict[str, np.ndarray], about: About) -> Path:
+    """Write arrays and text about them; a kill in between leaves no half file."""
+    path = Path(path)
+    path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".part")
+    with draft.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays, about=np.array(json.dumps(about._asdict())))
+    os.replace(draft, path)
+    return path
+
+
+def read(path: str | Path, fields: tuple[str, ...]) -> tuple[dict[str, np.ndarray], About]:
+    """What `write` wrote; a `ValueError` if the file is none, is damaged, larger than memory, or lacks a field."""
     path = Path(path)
     if not path.exists():
         raise ValueError(f"there is no file {path}")
@@ -46,16 +56,13 @@ def load(path: str | Path) -> Dataset:
             arrays = {key: file[key] for key in file.files}
     except Exception as error:
         raise _damaged(path, error) from error
-    missing = [key for key in FIELDS if key not in arrays]
+    missing = [key for key in fields if key not in arrays]
     if missing:
         raise ValueError(
             f"{path} lacks {', '.join(missing)}; it has {', '.join(sorted(arrays)) or 'nothing'}; "
-            f"a dataset has {', '.join(FIELDS)}"
+            f"it needs {', '.join(fields)}"
         )
-    about = _about(arrays.pop("about", None), path)
-    dataset = checked({key: arrays[key] for key in FIELDS}, about, str(path))
-    _refuse_crossing(dataset, str(path))
-    return dataset
+    return {key: arrays[key] for key in fields}, _about(arrays.get("about"), path)
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:

@@ -128,9 +128,9 @@ def _evaluation(actor, policy, reset, step, horizon, num_episodes, deterministic
         return jax.jit(one_lane)
 
     def swept(state, task, key):
-        lanes = lanes_of(state)
-        over_seeds = jax.vmap(one_lane, (lanes, None, None))
-        return jax.vmap(over_seeds, (lanes, axes.tree, None))(state, task, key)
+        mapped = lanes_of(state)
+        over_seeds = jax.vmap(one_lane, (mapped, None, None))
+        return jax.vmap(over_seeds, (mapped, axes.tree, None))(state, task, key)
 
     return jax.jit(swept)
 
@@ -158,8 +158,8 @@ def _value_errors(actor, policy, value, reset, step, horizon, num_episodes, dete
         return jax.jit(one_lane)
 
     def swept(state, hyper, task, key):
-        lanes = lanes_of(state)
-        over_seeds = jax.vmap(one_lane, (lanes, None, None, None))
-        return jax.vmap(over_seeds, (lanes, hyper_axes.tree, axes.tree, None))(state, hyper, task, key)
+        mapped = lanes_of(state)
+        over_seeds = jax.vmap(one_lane, (mapped, None, None, None))
+        return jax.vmap(over_seeds, (mapped, hyper_axes.tree, axes.tree, None))(state, hyper, task, key)
 
     return jax.jit(swept)

@@ -47,7 +47,8 @@ def risks(
     """Print mean, VaR and CVaR of each row's episodes, those of all its seeds together: larger is better in all.
 
     Args:
-        returns: label -> [..., E], such as [S, E] of S seeds. levels: of the risk measures.
+        returns: label -> [..., E], such as [S, E] of S seeds; NaN, of failed ones, are counted and left out.
+        levels: of the risk measures.
         columns: further ones, heading -> a number for each row.
     """
     grid = Table(title=title, box=box.SIMPLE_HEAD, title_style="bold")
@@ -57,7 +58,12 @@ def risks(
         grid.add_column(heading, justify="right")
     for row, (label, x) in enumerate(returns.items()):
         pooled = np.ravel(x)
+        failed, pooled = np.isnan(pooled).sum(), pooled[~np.isnan(pooled)]
+        episodes = f"{pooled.size}" + (f" + {failed} failed" if failed else "")
+        if not pooled.size:
+            grid.add_row(label, *["–"] * (1 + len(named)), episodes, *["–"] * len(columns or {}))
+            continue
         measures = [f(pooled, level) for level in levels for f in (value_at_risk, conditional_value_at_risk)]
         numbers = (f"{number:.1f}" for number in (pooled.mean(), *measures))
-        grid.add_row(label, *numbers, f"{pooled.size}", *(f"{x[row]:.3g}" for x in (columns or {}).values()))
+        grid.add_row(label, *numbers, episodes, *(f"{x[row]:.3g}" for x in (columns or {}).values()))
     (console or Console()).print(grid)

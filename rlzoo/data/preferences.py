@@ -1,0 +1,229 @@
+"""Preferences between segments of trajectories: drawn from datasets, labelled by an oracle's regret or by rewards.
+
+    drawn = preferences.segments(dataset, 2_000, length=64, key=key)
+    score = preferences.regret_score(drawn, oracle, oracle_state, key)      # or reward_score(drawn)
+    data  = preferences.compare(drawn, score, key=key)                      # the `task` of rlzoo.cpl
+
+The regret estimator and the pairing are those of Hejna et al. 2024, arXiv:2310.13639, Section 4 and its code.
+Shapes: M segments of k steps, P comparisons.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from rlzoo.data import npz
+from rlzoo.data.dataset import About, Dataset, checksum, equal_rows, finite
+from rlzoo.types import Algorithm, Box
+
+FIELDS = ("obs", "action", "score", "first", "second", "label")
+
+
+@flax.struct.dataclass
+class Segments:
+    """M pieces of k steps each, cut out of episodes."""
+
+    obs: jax.Array  # f32[M, k, ...]
+    action: jax.Array  # f32[M, k, ...], or int32[M, k]; the environment's own
+    reward: jax.Array  # f32[M, k]
+    about: About = flax.struct.field(pytree_node=False, default=About())
+
+
+@flax.struct.dataclass
+class Preferences:
+    """M segments, and P comparisons of two of them each. Rewards are not in it."""
+
+    obs: jax.Array  # f32[M, k, ...]
+    action: jax.Array  # f32[M, k, ...], or int32[M, k]; the environment's own
+    score: jax.Array  # f32[M], higher is better; NaN: unknown
+    first: jax.Array  # int32[P], a segment
+    second: jax.Array  # int32[P], another
+    label: jax.Array  # f32[P]: 1 the second is preferred, 0 the first, 0.5 a tie
+    about: About = flax.struct.field(pytree_node=False, default=About())
+
+    @property
+    def num_segments(self) -> int:
+        return self.obs.shape[0]
+
+    @property
+    def length(self) -> int:
+        """k."""
+        return self.obs.shape[1]
+
+    def fingerprint(self) -> str:
+        """A checksum of the arrays."""
+        return checksum(self)
+
+
+def segments(dataset: Dataset, num_segments: int, length: int, key: jax.Array) -> Segments:
+    """Segments of ``length`` rows, their starts uniform over all rows that the episode goes on for long enough after.
+
+    Raises:
+        ValueError: no episode is as long as a segment.
+    """
+    if num_segments < 1 or length < 1:
+        raise ValueError(f"num_segments={num_segments} of length={length}; both must be 1 or more")
+    ends = dataset.ends()
+    left = ends[np.searchsorted(ends, np.arange(dataset.num_rows))] - np.arange(dataset.num_rows) + 1
+    starts = np.flatnonzero(left >= length)
+    if not len(starts):
+        raise ValueError(
+            f"no episode of dataset {dataset.about.name!r} has {length} steps, the longest {left.max()}; use a length "
+            "of at most that"
+        )
+    chosen = jnp.asarray(starts)[jax.random.randint(key, (num_segments,), 0, len(starts))]
+    rows = chosen[:, None] + jnp.arange(length)
+    return Segments(dataset.obs[rows], dataset.action[rows], dataset.reward[rows], dataset.about)
+
+
+def reward_score(segments: Segments) -> Float[Array, "M"]:
+    """sum_t r_t: the partial return."""
+    return segments.reward.sum(axis=1)
+
+
+def regret_score(
+    segments: Segments, oracle: Algorithm, state: Any, key: jax.Array, num_actions: int = 64
+) -> Float[Array, "M"]:
+    """Minus the regret under an oracle: sum_{t < k-1} r_t + V(s_{k-1}) - V(s_0), undiscounted.
+
+    V(s) is the mean of the oracle's Q(s, a) over ``num_actions`` actions of its policy. Where the dynamics are
+    deterministic and gamma is 1 the sum is that of optimal advantages.
+
+    Args:
+        oracle, state: an algorithm with a critic, such as SAC, trained in the segments' environment; of one agent.
+    Raises:
+        ValueError: the oracle has no critic, is a sweep, or is of another environment.
+    """
+    if oracle.num_hypers is not None:
+        raise ValueError("the oracle must be one agent; give rlzoo.setting(runs, i) and rlzoo.lane(state, i, seed)")
+    if oracle.value is None:
+        raise ValueError(f"the oracle, {oracle.name}, has no critic; use one with values, such as sac")
+    of = oracle.env.name
+    if segments.about.env and segments.about.env != of:
+        raise ValueError(f"the segments are of {segments.about.env}, the oracle of {of}; train one in that environment")
+    if segments.obs.shape[2:] != oracle.env.obs_space.shape:
+        raise ValueError(
+            f"the segments have observations {list(segments.obs.shape[2:])}, the oracle of {of} "
+            f"{list(oracle.env.obs_space.shape)}; train one in their environment"
+        )
+    actor, critic = oracle.actor(state), oracle.value
+
+    @jax.jit
+    def values(obs, keys):
+        def one(key):
+            action = oracle.policy(actor, obs, key)
+            if isinstance(oracle.env.action_space, Box):
+                action = jnp.clip(action, oracle.env.action_space.low, oracle.env.action_space.high)
+            return critic(state, oracle.hyper, obs, action)[0]
+
+        return jax.lax.map(one, keys).mean(axis=0)
+
+    start_keys, end_keys = jax.random.split(key, (2, num_actions))
+    gained = segments.reward[:, :-1].sum(axis=1)
+    return gained + values(segments.obs[:, -1], end_keys) - values(segments.obs[:, 0], start_keys)
+
+
+def compare(
+    segments: Segments,
+    score: Float[Array, "M"],
+    num_pairs: int | None = None,
+    key: jax.Array | None = None,
+    temperature: float | None = None,
+) -> Preferences:
+    """Label pairs of segments by their scores.
+
+    Args:
+        num_pairs: random pairs of two different segments, drawn by ``key``; default: the first half of the segments
+            against the second, every segment once.
+        temperature: None labels hard, 1 where the second's score is higher, 0.5 where they are equal; a number draws
+            labels, 1 with probability sigmoid((score_2 - score_1) / temperature), by ``key``.
+    Raises:
+        ValueError: an odd number of segments to halve, scores of another shape, no key where one is needed.
+    """
+    score, total = jnp.asarray(score, jnp.float32), segments.obs.shape[0]
+    if score.shape != (total,):
+        raise ValueError(f"score has shape {list(score.shape)}; it must be [{total}], one of each segment")
+    finite(np.asarray(score), "preferences", "score")
+    if (num_pairs is not None or temperature is not None) and key is None:
+        raise ValueError("random pairs and drawn labels need a key; give key=jax.random.key(0)")
+    if temperature is not None and not temperature > 0.0:
+        raise ValueError(f"temperature={temperature}; it must be positive, or None for hard labels")
+    pair_key, label_key = jax.random.split(jax.random.key(0) if key is None else key)
+    if num_pairs is None:
+        if total % 2:
+            raise ValueError(f"{total} segments cannot be halved into pairs; draw an even number, or give num_pairs")
+        first = jnp.arange(total // 2, dtype=jnp.int32)
+        second = first + total // 2
+    else:
+        if total < 2:
+            raise ValueError("one segment has nothing to be compared with; draw more")
+        first, gap = jax.random.randint(pair_key, (2, num_pairs), jnp.array([[0], [1]]), total)
+        second = (first + gap) % total
+    ahead = score[second] - score[first]
+    if temperature is None:
+        label = jnp.where(ahead == 0.0, 0.5, (ahead > 0.0).astype(jnp.float32))
+    else:
+        label = jax.random.bernoulli(label_key, jax.nn.sigmoid(ahead / temperature)).astype(jnp.float32)
+    return Preferences(segments.obs, segments.action, score, first, second, label, segments.about)
+
+
+def save(path: str | Path, preferences: Preferences) -> Path:
+    """Write ``path``, compressed; a kill in between leaves no half file. Returns the path, which ends in .npz."""
+    return npz.write(path, {field: np.asarray(getattr(preferences, field)) for field in FIELDS}, preferences.about)
+
+
+def load(path: str | Path) -> Preferences:
+    """Read what `save` wrote.
+
+    Raises:
+        ValueError: not such a file, damaged, or it fails a check of `checked`.
+    """
+    arrays, about = npz.read(path, FIELDS)
+    return checked(arrays, about, str(path))
+
+
+def checked(arrays: dict[str, np.ndarray], about: About, where: str) -> Preferences:
+    """`Preferences` of raw arrays, or a `ValueError` that names the file, the key, the row and the remedy."""
+    for key, x in arrays.items():
+        if x.dtype.kind not in "biuf":
+            raise ValueError(f"{where}: {key} holds {x.dtype}, not numbers")
+    obs, action = arrays["obs"], arrays["action"]
+    if obs.ndim < 2 or action.ndim < 2 or obs.shape[:2] != action.shape[:2]:
+        raise ValueError(
+            f"{where}: obs has shape {list(obs.shape)}, action {list(action.shape)}; both must begin with [segments, "
+            "steps]"
+        )
+    equal_rows({key: arrays[key] for key in ("obs", "score")}, where)
+    pairs = equal_rows({key: arrays[key] for key in ("first", "second", "label")}, where)
+    for key in ("score", "first", "second", "label"):
+        if arrays[key].ndim != 1:
+            raise ValueError(f"{where}: {key} has shape {list(arrays[key].shape)}; it must have one axis")
+    if not len(obs) or not pairs:
+        raise ValueError(f"{where}: {len(obs)} segments and {pairs} comparisons; it needs one or more of both")
+    for key in ("obs", "action"):
+        finite(arrays[key].astype(np.float32), where, key)
+    _one_of(arrays["label"], (0.0, 0.5, 1.0), where)
+    for key in ("first", "second"):
+        index = arrays[key]
+        outside = (index < 0) | (index >= len(obs)) | (index != np.floor(index))
+        if outside.any():
+            row = int(np.argmax(outside))
+            raise ValueError(f"{where}: {key} of row {row} is {index[row]}; it must be a segment, 0 to {len(obs) - 1}")
+    dtypes: dict[str, Any] = dict.fromkeys(("obs", "score", "label"), np.float32)
+    dtypes |= {"first": np.int32, "second": np.int32}
+    dtypes["action"] = np.int32 if np.issubdtype(action.dtype, np.integer) else np.float32
+    return Preferences(**{key: jnp.asarray(arrays[key], dtypes[key]) for key in FIELDS}, about=about)
+
+
+def _one_of(label: np.ndarray, allowed: tuple[float, ...], where: str) -> None:
+    bad = ~np.isin(label, allowed)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(
+            f"{where}: label of row {row} is {label[row]}; it must be 1 (the second is preferred), 0 (the first) or 0.5"
+        )
