@@ -641,15 +641,15 @@ def test_an_over_optimistic_policy_is_raised():
 
     env = rlzoo.envs.make("gymnax/Pendulum-v1")
     dataset = rlzoo.data.load(Path(__file__).parent / "data" / "pendulum-medium.npz")
-    config = td3_bc.Config(hidden=(32, 32), batch_size=64)
+    config = td3_bc.presets["pendulum"].config
     algo = rlzoo.sweep(td3_bc.make(env, config, dataset, td3_bc.Hyper(alpha=1e6)))
-    state, _ = rlzoo.train(algo, jax.random.split(KEY, 1), 2000)
+    state, _ = rlzoo.train(algo, jax.random.split(KEY, 1), 4000)
     models = cdsa.fit(env, dataset, cdsa.presets["pendulum"].config, num_updates=3000)
     strong = cdsa.Strength(eta_action=0.5, weight=0.25, sigma=0.2)
     safe, start = cdsa.corrected(algo, state, models, strong)
     key = jax.random.key(6)
     base, now = (np.asarray(rlzoo.evaluate(*x, key, 64).returns[0]) for x in ((algo, env, state), (safe, env, start)))
-    assert base.mean() < -1200  # as bad as an untrained one, or worse
+    assert base.mean() < -1400  # worse than a random one
     worst = functools.partial(rlzoo.report.conditional_value_at_risk, level=0.1)
     for statistic in (rlzoo.report.statistics.mean, worst):
         assert rlzoo.report.paired(base, now, statistic).low > 0.0
