@@ -1,7 +1,7 @@
 """rlzoo: reinforcement-learning algorithms as pure functions in JAX, compiled whole and vmapped over everything."""
 
 from rlzoo import data, envs, report
-from rlzoo.algorithms import a2c, a2pr, a3c, bc, cdsa, ga3c, ppo, prdc, sac, stac, td3_bc
+from rlzoo.algorithms import a2c, a2pr, a3c, bc, cdsa, cpl, ga3c, ppo, prdc, sac, stac, td3_bc
 from rlzoo.drivers.checkpoint import load, save
 from rlzoo.drivers.evaluate import evaluate, value_error
 from rlzoo.drivers.run import run
@@ -16,6 +16,7 @@ ALGORITHMS = {
     "a3c": a3c,
     "bc": bc,
     "cdsa": cdsa,
+    "cpl": cpl,
     "ga3c": ga3c,
     "ppo": ppo,
     "prdc": prdc,
@@ -31,6 +32,7 @@ __all__ = [
     "a3c",
     "bc",
     "cdsa",
+    "cpl",
     "data",
     "envs",
     "evaluate",

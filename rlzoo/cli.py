@@ -70,7 +70,7 @@ class TrainOptions:
     steps: int = 1_000_000
     """environment steps per agent; offline, gradient steps"""
     data: Path | None = None
-    """offline algorithms: the dataset, a .npz of rlzoo, a .hdf5 of D4RL, or the folder of a Minari dataset"""
+    """offline: the dataset, a .npz of rlzoo, a .hdf5 of D4RL, or a Minari dataset's folder; cpl: preferences, a .npz"""
     seeds: int = 1
     """agents per setting"""
     seed: int = 0
@@ -188,7 +188,8 @@ def _refuse_other(about: dict[str, Any], directory: Path) -> None:
 
 
 def is_offline(module: ModuleType) -> bool:
-    return "dataset" in inspect.signature(module.make).parameters
+    """Whether it learns from a dataset, or from preferences."""
+    return not {"dataset", "preferences"}.isdisjoint(inspect.signature(module.make).parameters)
 
 
 def preset_for(env: str, presets: Iterable[str], data: str = "") -> str:
@@ -215,7 +216,9 @@ def build(about: dict[str, Any]) -> Any:
     single = {name: values[0] for name, values in about["hyper"].items() if len(values) == 1}
     several = {name: values for name, values in about["hyper"].items() if len(values) > 1}
     if is_offline(module):
-        algo = module.make(env, config, rlzoo.data.load(about["data"]), module.Hyper(**single))
+        preferences = "preferences" in inspect.signature(module.make).parameters
+        load = rlzoo.data.preferences.load if preferences else rlzoo.data.load
+        algo = module.make(env, config, load(about["data"]), module.Hyper(**single))
     else:
         algo = module.make(env, config, module.Hyper(**single))
     return rlzoo.sweep(algo, rlzoo.grid(algo.hyper, **several) if several else algo.hyper)

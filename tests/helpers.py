@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlzoo.data import About, collect
+from rlzoo.data import About, collect, preferences
 from rlzoo.envs.episodes import with_episodes
 from rlzoo.types import Box, Env
 
@@ -106,6 +106,13 @@ def plane():
     reset, step = with_episodes(reset, step, 10)
     obs_space = Box(np.full(2, -np.inf, np.float32), np.full(2, np.inf, np.float32))
     return Env("own/plane", reset, step, {"bonus": jnp.float32(0.5)}, obs_space, Box(-width, width), 10)
+
+
+def plane_preferences(num_segments=20, length=4):
+    """Comparisons of `plane`'s segments by their rewards, one in five a tie."""
+    drawn = preferences.segments(plane_dataset(), num_segments, length, jax.random.key(4))
+    said = preferences.compare(drawn, preferences.reward_score(drawn), 40, jax.random.key(5))
+    return said.replace(label=jnp.where(jnp.arange(40) % 5 == 0, 0.5, said.label))
 
 
 def plane_dataset(num_rows=200):

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_close, assert_same_bits, copy, named_leaves, plane, plane_dataset
+from helpers import assert_close, assert_same_bits, copy, named_leaves, plane, plane_dataset, plane_preferences
 
 import rlzoo
-from rlzoo import a2c, a2pr, a3c, bc, cdsa, ga3c, ppo, prdc, sac, stac, td3_bc
+from rlzoo import a2c, a2pr, a3c, bc, cdsa, cpl, ga3c, ppo, prdc, sac, stac, td3_bc
 from rlzoo.algorithms.config import as_dict
 from rlzoo.drivers.train import float32
 
@@ -127,6 +127,18 @@ CDSA_BAD = (
     ({"score_hidden": 64}, "score_hidden=64; it must be a tuple"),
 )
 
+CPL_SMALL = {"hidden": (16,), "batch_size": 8}
+CPL_BIASES = (".reference.network['params']['Linear_0']['bias']", ".reference.network['params']['head']['bias']")
+CPL_BAD = (
+    ({"phase": "pretrain"}, "unknown phase 'pretrain'"),
+    ({"comparisons": "ranknig"}, "unknown comparisons 'ranknig'; did you mean 'ranking'"),
+    ({"head": "gaussian"}, "unknown head 'gaussian'"),
+    ({"dropout": 1.0}, "dropout=1.0; it must be at least 0 and less than 1"),
+    ({"comparisons": "all", "bc_on": "preferred"}, "bc_on='preferred' needs pairs, and comparisons='all' has none"),
+    ({"comparisons": "all", "batch_size": 1}, "batch_size=1 of comparisons='all' has nothing to compare"),
+    ({"ranking_size": 1}, "ranking_size=1; it must be a whole number, 2 or more"),
+)
+
 CASES = {
     "a2c discrete": Case(a2c, "gymnax/CartPole-v1", a2c.Config(**A2C_SMALL), A2C_HYPER, A2C_SHARED, A2C_BAD),
     "a2c continuous": Case(
@@ -161,6 +173,16 @@ CASES = {
         (".step", ".count", ".moments.mean", ".moments.std", ".delta", ".sigmas"),
         CDSA_BAD,
         swept="score_learning_rate",
+        values=(1e-3, 2e-3, 3e-3, 4e-3),
+    ),
+    "cpl": Case(
+        cpl,
+        "own/plane",
+        cpl.Config(**CPL_SMALL, reference=True),
+        {"warmup_steps": 10.0},
+        (".step", ".count", ".began", *CPL_BIASES),
+        CPL_BAD,
+        swept="learning_rate",
         values=(1e-3, 2e-3, 3e-3, 4e-3),
     ),
     "ga3c discrete": Case(ga3c, "gymnax/CartPole-v1", ga3c.Config(**A2C_SMALL), A2C_HYPER, (".step",), GA3C_BAD),
@@ -215,7 +237,8 @@ def built(request):
     case = CASES[request.param]
     hyper = case.module.Hyper(**case.hyper)
     if case.env == "own/plane":
-        algo = case.module.make(plane(), case.config, plane_dataset(), hyper)
+        data = plane_preferences() if case.module is cpl else plane_dataset()
+        algo = case.module.make(plane(), case.config, data, hyper)
     else:
         algo = case.module.make(rlzoo.envs.make(case.env), case.config, hyper)
     traces = []

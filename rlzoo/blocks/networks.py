@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from rlzoo.blocks.distributions import Categorical, Distribution, Normal
 from rlzoo.types import Discrete, Env
@@ -84,20 +84,27 @@ def _features(obs: jax.Array, obs_shape: tuple[int, ...]) -> jax.Array:
 
 
 class Linear(nn.Module):
-    """A linear layer whose weights and biases start uniform within 1 / sqrt(inputs), as in PyTorch."""
+    """A linear layer whose weights and biases start uniform within 1 / sqrt(inputs), as in PyTorch.
+
+    ``orthogonal``: weights of gain 1 and zero biases instead.
+    """
 
     features: int
+    orthogonal: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
+        shape = x.shape[-1], self.features
+        if self.orthogonal:
+            return x @ self.param("kernel", orthogonal, shape) + self.param(
+                "bias", nn.initializers.zeros, (self.features,)
+            )
         bound = 1.0 / math.sqrt(x.shape[-1])
 
         def uniform(key, shape):
             return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
-        return x @ self.param("kernel", uniform, (x.shape[-1], self.features)) + self.param(
-            "bias", uniform, (self.features,)
-        )
+        return x @ self.param("kernel", uniform, shape) + self.param("bias", uniform, (self.features,))
 
 
 class FeedForward(nn.Module):
@@ -114,15 +121,16 @@ class FeedForward(nn.Module):
     layer_norm: bool = False
     dropout: float = 0.0  # the probability by which ``keep`` is 0
     norm_last: bool = False  # LayerNorm behind the activation
+    orthogonal: bool = False  # weights at the start
 
     @nn.compact
     def __call__(
         self,
         obs: Float[Array, "..."],
         action: Float[Array, "*B A"] | None = None,
-        keep: Float[Array, "*B W"] | None = None,
+        keep: Shaped[Array, "*B W"] | None = None,
     ) -> Float[Array, "*B O"]:
-        """``keep``: dropout's mask over all W hidden units, 1 or 0; None, as in evaluation, drops nothing."""
+        """``keep``: dropout's mask over all W hidden units, 1 or 0 or bools; None, as in evaluation, drops nothing."""
         x = _features(obs, self.obs_shape)
         if action is not None:
             x = jnp.concatenate([x, action], axis=-1)
@@ -131,12 +139,12 @@ class FeedForward(nn.Module):
         if keep is not None:
             keeps = jnp.split(keep / (1.0 - self.dropout), np.cumsum(self.hidden)[:-1], axis=-1)
         for width, factor in zip(self.hidden, keeps, strict=True):
-            x = Linear(width)(x)
+            x = Linear(width, self.orthogonal)(x)
             x = x if factor is None else x * factor
             x = nn.LayerNorm(epsilon=1e-5)(x) if self.layer_norm and not self.norm_last else x
             x = ACTIVATIONS[self.activation](x)
             x = nn.LayerNorm(epsilon=1e-5)(x) if self.layer_norm and self.norm_last else x
-        return Linear(self.features, name="head")(x)
+        return Linear(self.features, self.orthogonal, name="head")(x)
 
 
 class ScoreNetwork(nn.Module):

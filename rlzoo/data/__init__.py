@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rlzoo import names
-from rlzoo.data import d4rl, minari, npz
+from rlzoo.data import d4rl, minari, npz, preferences
 from rlzoo.data.collect import collect, from_replay
 from rlzoo.data.dataset import About, Dataset, concatenate, normalised_score
 from rlzoo.data.npz import save
@@ -23,6 +23,7 @@ __all__ = [
     "minari",
     "normalised_score",
     "npz",
+    "preferences",
     "quality",
     "save",
 ]
