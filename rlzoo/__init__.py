@@ -1,7 +1,7 @@
 """rlzoo: reinforcement-learning algorithms as pure functions in JAX, compiled whole and vmapped over everything."""
 
 from rlzoo import data, envs, report
-from rlzoo.algorithms import a2c, a2pr, a3c, bc, cdsa, cpl, ga3c, ppo, prdc, sac, stac, td3_bc
+from rlzoo.algorithms import a2c, a2pr, a3c, bc, cdsa, cpl, ga3c, iql, p_iql, ppo, prdc, sac, stac, td3_bc
 from rlzoo.drivers.checkpoint import load, save
 from rlzoo.drivers.evaluate import evaluate, value_error
 from rlzoo.drivers.run import run
@@ -18,6 +18,8 @@ ALGORITHMS = {
     "cdsa": cdsa,
     "cpl": cpl,
     "ga3c": ga3c,
+    "iql": iql,
+    "p_iql": p_iql,
     "ppo": ppo,
     "prdc": prdc,
     "sac": sac,
@@ -39,8 +41,10 @@ __all__ = [
     "ga3c",
     "grid",
     "init",
+    "iql",
     "lane",
     "load",
+    "p_iql",
     "ppo",
     "prdc",
     "report",

@@ -10,7 +10,7 @@ import pytest
 from helpers import assert_close, assert_same_bits, copy, named_leaves, plane, plane_dataset, plane_preferences
 
 import rlzoo
-from rlzoo import a2c, a2pr, a3c, bc, cdsa, cpl, ga3c, ppo, prdc, sac, stac, td3_bc
+from rlzoo import a2c, a2pr, a3c, bc, cdsa, cpl, ga3c, iql, p_iql, ppo, prdc, sac, stac, td3_bc
 from rlzoo.algorithms.config import as_dict
 from rlzoo.drivers.train import float32
 
@@ -109,7 +109,7 @@ OFFLINE_HYPER = {"actor_learning_rate": 3e-3, "critic_learning_rate": 3e-3, "noi
 OFFLINE_SHARED = (".step", ".count", ".moments.mean", ".moments.std")
 OFFLINE_BAD = (
     ({"batch_size": 0}, "batch_size=0; it must be a whole number, 1 or more"),
-    ({"bacth_size": 8}, "unknown (bc|td3_bc|prdc|a2pr).Config field 'bacth_size'; did you mean 'batch_size'"),
+    ({"bacth_size": 8}, "unknown (bc|iql|td3_bc|prdc|a2pr).Config field 'bacth_size'; did you mean 'batch_size'"),
 )
 PRDC_BAD = (
     ({"search": "tabel"}, "unknown search 'tabel'; did you mean 'table'"),
@@ -189,6 +189,22 @@ CASES = {
     "ga3c continuous": Case(
         ga3c, "gymnax/Pendulum-v1", ga3c.Config(**A2C_SMALL, prediction_lag=2), A2C_HYPER, (".step", ".episode_length")
     ),
+    "iql": Case(
+        iql,
+        "own/plane",
+        iql.Config(**OFFLINE_SMALL),
+        {"actor_learning_rate": 3e-3, "critic_learning_rate": 3e-3, "anneal_steps": 100.0},
+        OFFLINE_SHARED,
+        (*OFFLINE_BAD, ({"head": "nromal"}, "unknown head 'nromal'; did you mean 'normal'")),
+    ),
+    "p_iql": Case(
+        p_iql,
+        "own/plane",
+        p_iql.Config(hidden=(16,), batch_size=8),
+        {"actor_learning_rate": 3e-3, "critic_learning_rate": 3e-3, "anneal_steps": 100.0, "reward_steps": 3.0},
+        (".step", ".count"),
+        (({"head": "nromal"}, "unknown head 'nromal'; did you mean 'normal'"),),
+    ),
     "ppo discrete": Case(ppo, "gymnax/CartPole-v1", ppo.Config(**SMALL), PPO_HYPER, PPO_SHARED, PPO_BAD),
     "ppo continuous": Case(ppo, "gymnax/Pendulum-v1", ppo.Config(**SMALL), PPO_HYPER, (*PPO_SHARED, ".episode_length")),
     "ppo pixels": Case(ppo, "gymnax/Breakout-MinAtar", ppo.Config(**SMALL), PPO_HYPER, PPO_SHARED),
@@ -237,7 +253,7 @@ def built(request):
     case = CASES[request.param]
     hyper = case.module.Hyper(**case.hyper)
     if case.env == "own/plane":
-        data = plane_preferences() if case.module is cpl else plane_dataset()
+        data = plane_preferences() if case.module in (cpl, p_iql) else plane_dataset()
         algo = case.module.make(plane(), case.config, data, hyper)
     else:
         algo = case.module.make(rlzoo.envs.make(case.env), case.config, hyper)

@@ -271,8 +271,7 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     has_network = config.score != "empirical"
 
     def optimisers(hyper, step):
-        done = jnp.minimum(step / hyper.anneal_steps, 1.0)
-        rate = hyper.score_learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * done))
+        rate = optim.cosine(hyper.score_learning_rate, step, hyper.anneal_steps)
         return Params(optax.adam(rate), *[optax.adam(hyper.dynamics_learning_rate)] * 2)
 
     def sigma_range(hyper):

@@ -32,14 +32,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
+from rlzoo.algorithms.config import Preset, Presets, Structure
 from rlzoo.blocks import masks, networks, optim
 from rlzoo.blocks.distributions import Categorical, Normal
-from rlzoo.data.dataset import Dataset, check_for
-from rlzoo.data.preferences import Preferences
+from rlzoo.data.preferences import Preferences, task_of
 from rlzoo.types import Algorithm, Discrete, Env
-
-BORDER = 1.0 - 1e-5  # of actions in a box, so that their log-probability is finite whatever the head
 
 
 @dataclass(frozen=True)
@@ -94,17 +91,6 @@ class State(NamedTuple):  # all the next update needs, and nothing else
     began: jax.Array  # int32[], updates done when the phase began
     key: chex.PRNGKey
     step: jax.Array  # int32[], updates done; never batched
-
-
-class Task(NamedTuple):
-    """Preferences as the algorithm sees them: actions in [-1, 1]."""
-
-    obs: jax.Array  # f32[M, k, ...]
-    action: jax.Array  # f32[M, k, A], or int32[M, k]
-    score: jax.Array  # f32[M]
-    first: jax.Array  # int32[P]
-    second: jax.Array  # int32[P]
-    label: jax.Array  # f32[P]
 
 
 def segment_score(
@@ -162,7 +148,8 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
     Raises:
         ValueError: the preferences are not of this environment, all of them are ties, or scores are needed and missing.
     """
-    task = _task(env, config, preferences)
+    task = task_of(preferences, env, "cpl", ties=config.comparisons != "given")
+    _refuse(preferences, config)
     discrete, length = isinstance(env.action_space, Discrete), task.obs.shape[1]
     num_outputs = env.action_space.n if isinstance(env.action_space, Discrete) else math.prod(env.action_space.shape)
     normal = config.head == "normal" and not discrete
@@ -270,32 +257,19 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
     )
 
 
-def _task(env: Env, config: Config, preferences: Preferences) -> Task:
-    num_segments, length = preferences.obs.shape[:2]
-    flat = lambda x: x.reshape(num_segments * length, *x.shape[2:])  # noqa: E731
-    obs, action, rows = flat(preferences.obs), flat(preferences.action), jnp.zeros(num_segments * length)
-    check_for(Dataset(obs, action, rows, obs, rows, rows, preferences.about), env, "cpl")
+def _refuse(preferences: Preferences, config: Config) -> None:
+    """Preferences of which nothing can be learned."""
     about = f"cpl: the preferences of dataset {preferences.about.name!r}"
+    score = np.asarray(preferences.score)
     if config.comparisons == "given":
-        if np.all(np.asarray(preferences.label) == 0.5):
-            raise ValueError(f"{about} are {len(preferences.label)} ties and no more: nothing can be learned from them")
-    else:
-        score = np.asarray(preferences.score)
-        if not np.isfinite(score).all():
-            raise ValueError(
-                f"{about} have no score for {(~np.isfinite(score)).sum()} of {num_segments} segments, which "
-                f"comparisons={config.comparisons!r} needs; use comparisons='given', the labelled pairs"
-            )
-        if np.all(score == score[0]):
-            raise ValueError(f"{about} all have the score {score[0]}: nothing can be learned from them")
-    if not isinstance(env.action_space, Discrete):
-        space = bounded_box(env, "CPL")
-        action = jnp.clip(space.to_policy(preferences.action), -BORDER, BORDER)
-    else:
-        action = preferences.action
-    return Task(
-        preferences.obs, action, *(getattr(preferences, name) for name in ("score", "first", "second", "label"))
-    )
+        return
+    if not np.isfinite(score).all():
+        raise ValueError(
+            f"{about} have no score for {(~np.isfinite(score)).sum()} of {len(score)} segments, which "
+            f"comparisons={config.comparisons!r} needs; use comparisons='given', the labelled pairs"
+        )
+    if np.all(score == score[0]):
+        raise ValueError(f"{about} all have the score {score[0]}: nothing can be learned from them")
 
 
 presets = Presets(

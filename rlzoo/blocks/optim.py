@@ -53,6 +53,15 @@ def anneal(
     return rate * jnp.maximum(0.0, 1.0 - steps_done / anneal_steps)
 
 
+def cosine(
+    rate: Float[Array, ""] | float,
+    steps_done: Int[Array, ""] | Float[Array, ""] | int,
+    anneal_steps: Float[Array, ""] | float,
+) -> Float[Array, ""]:
+    """rate (1 + cos(pi steps_done / anneal_steps)) / 2, zero from ``anneal_steps`` on; inf keeps the rate constant."""
+    return 0.5 * rate * (1.0 + jnp.cos(jnp.pi * jnp.minimum(steps_done / anneal_steps, 1.0)))
+
+
 def descend(
     optimiser: optax.GradientTransformation, params: PyTree, opt_state: PyTree, grads: PyTree
 ) -> tuple[PyTree, PyTree]:

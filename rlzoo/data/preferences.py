@@ -9,7 +9,7 @@ Shapes: M segments of k steps, P comparisons.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -18,10 +18,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from rlzoo.data import npz
-from rlzoo.data.dataset import About, Dataset, checksum, equal_rows, finite
-from rlzoo.types import Algorithm, Box
+from rlzoo.data.dataset import About, Dataset, check_for, checksum, equal_rows, finite
+from rlzoo.types import Algorithm, Box, Env
 
 FIELDS = ("obs", "action", "score", "first", "second", "label")
+BORDER = 1.0 - 1e-5  # of actions in a box
 
 
 @flax.struct.dataclass
@@ -58,6 +59,42 @@ class Preferences:
     def fingerprint(self) -> str:
         """A checksum of the arrays."""
         return checksum(self)
+
+
+class Task(NamedTuple):
+    """Preferences as algorithms see them."""
+
+    obs: jax.Array  # f32[M, k, ...]
+    action: jax.Array  # f32[M, k, A] inside of (-1, 1), or int32[M, k]
+    score: jax.Array  # f32[M]
+    first: jax.Array  # int32[P]
+    second: jax.Array  # int32[P]
+    label: jax.Array  # f32[P]
+
+
+def task_of(preferences: Preferences, env: Env, who: str, ties: bool = False) -> Task:
+    """Map actions onto [-1, 1], less a border that keeps their log-probability finite whatever the policy.
+
+    Args:
+        ties: whether all labels may be ties, where scores are compared.
+    Raises:
+        ValueError: the preferences are not of this environment, or all of them are ties; for the algorithm ``who``.
+    """
+    num_segments, length = preferences.obs.shape[:2]
+    flat = lambda x: x.reshape(num_segments * length, *x.shape[2:])  # noqa: E731
+    obs, rows = flat(preferences.obs), jnp.zeros(num_segments * length)
+    check_for(Dataset(obs, flat(preferences.action), rows, obs, rows, rows, preferences.about), env, who)
+    if not ties and np.all(np.asarray(preferences.label) == 0.5):
+        raise ValueError(
+            f"{who}: the preferences of dataset {preferences.about.name!r} are {len(preferences.label)} ties and no "
+            "more: nothing can be learned from them"
+        )
+    action = env.action_space.to_policy(preferences.action)
+    if isinstance(env.action_space, Box):
+        action = jnp.clip(action, -BORDER, BORDER)
+    return Task(
+        preferences.obs, action, *(getattr(preferences, name) for name in ("score", "first", "second", "label"))
+    )
 
 
 def segments(dataset: Dataset, num_segments: int, length: int, key: jax.Array) -> Segments:

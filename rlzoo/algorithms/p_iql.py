@@ -1,0 +1,152 @@
+"""P-IQL: a reward model learned from preferences, and IQL on its rewards at the same time; offline, CPL's baseline.
+
+As Hejna et al. 2024 (arXiv:2310.13639) ran it. The reward model is Bradley and Terry's on undiscounted sums,
+
+  loss = cross-entropy of sigmoid(sum_t r(s, a)_2 - sum_t r(s, a)_1) with the label,
+
+trained for the first ``reward_steps`` and fixed from then on; its constant is free. IQL takes the transitions of both
+segments, k - 1 of each, with the rewards of the moment; nothing terminates.
+Shapes: B = batch_size comparisons, n = 2 B segments of k steps. A sweep adds leading axes; all lanes share the
+preferences, the `task`. Actions are in [-1, 1], whatever the environment's box. A batch is drawn with replacement.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from rlzoo.algorithms import iql
+from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
+from rlzoo.blocks import networks, optim
+from rlzoo.blocks.distributions import Normal
+from rlzoo.data.preferences import Preferences, task_of
+from rlzoo.types import Algorithm, Env, Transition
+
+
+@dataclass(frozen=True)
+class Config(Structure):  # static: fixes shapes, loop lengths and branches
+    batch_size: int = 96  # B, comparisons, drawn with replacement
+    hidden: tuple[int, ...] = (512, 512)  # widths of every network's layers
+    activation: str = "relu"  # tanh, relu, swish or gelu
+    head: str = "deterministic"  # of the policy, cloned by its squared error; or normal
+
+    def __post_init__(self) -> None:
+        self.at_least(1, "batch_size")
+        self.widths("hidden")
+        self.choice("activation", networks.ACTIVATIONS)
+        self.choice("head", ("normal", "deterministic"))
+
+
+class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
+    reward_learning_rate: float = 3e-4  # of Adam
+    actor_learning_rate: float = 3e-4  # of Adam, falling to 0 by a cosine
+    critic_learning_rate: float = 3e-4  # of Adam, of critics and V
+    reward_steps: float = 50_000.0  # updates that the reward model is trained for
+    anneal_steps: float = 500_000.0  # updates after which the policy's rate is 0; inf keeps it
+    gamma: float = 0.99  # discount per environment step
+    tau: float = 0.005  # step of the target critics towards what they follow
+    expectile: float = 0.7  # of Q over the data's actions, that V is
+    beta: float = 3.0  # inverse temperature of the advantages' weights
+
+
+class Params(NamedTuple):  # of what is learned, or of its optimisers
+    reward: chex.ArrayTree
+    iql: iql.Params
+
+
+class State(NamedTuple):  # all the next update needs, and nothing else
+    params: Params
+    target: chex.ArrayTree  # critics
+    opt_state: Params
+    key: chex.PRNGKey
+    step: jax.Array  # int32[], updates done; never batched
+
+
+def reward_loss(reward: Float[Array, "n k"], label: Float[Array, "B"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Bradley and Terry's cross-entropy on sums over the segments, and the share of labels that they get right."""
+    first, second = jnp.split(reward.sum(axis=1), 2)
+    right = jnp.mean((second > first) == (jnp.round(label) == 1.0))
+    return optax.sigmoid_binary_cross_entropy(second - first, label).mean(), right
+
+
+def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hyper()) -> Algorithm:
+    """P-IQL on preferences; ``env`` gives the spaces, and is what the policy is evaluated in.
+
+    Raises:
+        ValueError: the preferences are not of this environment, its actions are discrete, all are ties, or segments are
+            of a single step.
+    """
+    space = bounded_box(env, "P-IQL")
+    task = task_of(preferences, env, "p_iql")
+    num_steps = task.obs.shape[1]
+    if num_steps < 2:
+        raise ValueError("p_iql: segments of one step have no transitions; draw longer ones")
+    nets = iql.networks_of(env, config, orthogonal=True)
+    reward_net: Any = networks.FeedForward(1, env.obs_space.shape, config.hidden, config.activation, orthogonal=True)
+
+    def policy(params, obs, key, deterministic=False):
+        mean = nets.act(params, obs)
+        if nets.normal and not deterministic:
+            mean = Normal(mean, jnp.clip(params["log_std"], -5.0, 2.0)).sample(key)
+        return space.from_policy(mean)
+
+    def optimisers(hyper, step):
+        rate = jnp.where(step < hyper.reward_steps, hyper.reward_learning_rate, 0.0)
+        return Params(optax.adam(rate), iql.optimisers(hyper, step))
+
+    def init(key, hyper, task):
+        key, reward_key, network_key = jax.random.split(key, 3)
+        obs, action = task.obs[0, :1], task.action[0, :1]
+        params = Params(reward_net.init(reward_key, obs, action), nets.init(network_key, obs, action))
+        adam = optimisers(hyper, 0)
+        of_iql = iql.Params(*(one.init(x) for one, x in zip(adam.iql, params.iql, strict=True)))
+        return State(params, params.iql.critics, Params(adam.reward.init(params.reward), of_iql), key, jnp.int32(0))
+
+    def step(state, hyper, task):
+        key, row_key = jax.random.split(state.key)
+        adam, params, opt_state = optimisers(hyper, state.step), state.params, state.opt_state
+        row = jax.random.randint(row_key, (config.batch_size,), 0, len(task.label))
+        index = jnp.concatenate([task.first[row], task.second[row]])
+        obs, action, label = task.obs[index], task.action[index], task.label[row]  # [n, k, ...]
+
+        # 1. Rewards, from sums over segments.
+        rewards = lambda params: reward_net.apply(params, obs, action)[..., 0]  # noqa: E731  [n, k]
+        (error, right), grads = jax.value_and_grad(lambda x: reward_loss(rewards(x), label), has_aux=True)(
+            params.reward
+        )
+        reward, reward_state = optim.descend(adam.reward, params.reward, opt_state.reward, grads)
+
+        # 2. IQL on the transitions of both segments.
+        rows = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
+        given = rows(rewards(reward)[:, :-1])
+        never = jnp.zeros(given.shape, bool)
+        batch = Transition(rows(obs[:, :-1]), rows(action[:, :-1]), given, never, never, rows(obs[:, 1:]))
+        learned, target, iql_state, metrics = iql.iql_step(
+            nets, adam.iql, params.iql, state.target, opt_state.iql, batch, hyper
+        )
+        metrics |= {"loss/reward": error, "policy/accuracy": right}
+        return State(Params(reward, learned), target, Params(reward_state, iql_state), key, state.step + 1), metrics
+
+    return Algorithm(
+        "p_iql",
+        config,
+        env,
+        hyper,
+        task,
+        init,
+        step,
+        actor=lambda state: state.params.iql.actor,
+        policy=policy,
+        steps_per_update=1,
+        offline=True,
+    )
+
+
+presets = Presets(
+    classic=Preset(Config(), Hyper()),
+    small=Preset(Config(hidden=(64, 64)), Hyper(reward_steps=10_000.0, anneal_steps=20_000.0)),
+)
