@@ -22,6 +22,8 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/ppo.py
 	$(BIN)/python benchmarks/actor_critic.py
 	$(BIN)/python benchmarks/sac.py
+	$(BIN)/python benchmarks/offline.py
+	$(BIN)/python benchmarks/cdsa.py
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
