@@ -389,9 +389,10 @@ def numpy_correct(config, models, strength, s, a):
     return a
 
 
-@pytest.mark.parametrize("combine", ["delta", "add", "blend", "anchored"])
-@pytest.mark.parametrize("scale", ["tweedie", "raw", "unit"])
-@pytest.mark.parametrize("iterations", [1, 3])
+RULES = [(combine, "tweedie", count) for combine in ("delta", "add", "blend", "anchored") for count in (1, 3)]
+
+
+@pytest.mark.parametrize(("combine", "scale", "iterations"), [*RULES, ("delta", "raw", 3), ("anchored", "unit", 1)])
 def test_corrections_against_numpy(combine, scale, iterations):
     models = trained().models
     config = replace(SMALL, combine=combine, scale=scale, iterations=iterations)
@@ -445,8 +446,7 @@ def base_of(name):
     return algo, rlzoo.train(algo, KEY, 5)[0]
 
 
-@pytest.mark.parametrize("name", ["td3_bc", "sac", "ppo"])
-@pytest.mark.parametrize("combine", ["delta", "anchored"])
+@pytest.mark.parametrize(("name", "combine"), [("td3_bc", "delta"), ("sac", "anchored"), ("ppo", "blend")])
 def test_strength_zero_is_the_base_bit_for_bit(name, combine):
     algo, state = base_of(name)
     before = copy(state)

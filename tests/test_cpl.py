@@ -274,8 +274,10 @@ def test_a_bandit_learns_the_boltzmann_policy():
     np.testing.assert_allclose(learned, np.exp(reward / alpha) / np.exp(reward / alpha).sum(), atol=0.03)
 
 
-@pytest.mark.parametrize("comparisons", ["given", "random", "all", "ranking"])
-@pytest.mark.parametrize("head", ["deterministic", "normal"])
+LEARNS = [("given", "deterministic"), ("random", "deterministic"), ("all", "normal"), ("ranking", "normal")]
+
+
+@pytest.mark.parametrize(("comparisons", "head"), LEARNS)
 def test_it_learns_what_is_preferred(comparisons, head):
     """Segments of `plane` whose actions are near (0.5, -0.5) are preferred: the policy goes there."""
     data = plane_preferences(200, 4)

@@ -533,6 +533,19 @@ def test_collecting():
     assert cut.ends()[-1] == 29 and cut.episode_returns().sum() == pytest.approx(float(cut.reward.sum()), rel=1e-5)
 
 
+def test_the_best_episodes():
+    """Of returns 45, 60 and 330 (rewards count the rows): the better ones, whole, in their order."""
+    rows = np.arange(30, dtype=np.float32)
+    dataset = recorded().replace(reward=jnp.asarray(rows))  # episodes end at rows 9, 14 and 29
+    best = data.best_episodes(dataset, 0.5)
+    assert best.reward.tolist() == rows[10:].tolist() and np.flatnonzero(best.last).tolist() == [4, 19]
+    assert data.best_episodes(dataset, 0.01).reward.tolist() == rows[15:].tolist()
+    assert_same_bits(data.best_episodes(dataset, 1.0), dataset)
+    for share in (0.0, 1.1):
+        with pytest.raises(ValueError, match=f"share={share}; it must be above 0 and at most 1"):
+            data.best_episodes(dataset, share)
+
+
 def test_a_replay_buffer_as_a_dataset():
     env = plane()
     config = rlzoo.sac.Config(num_envs=2, num_steps=3, batch_size=16, capacity=300, warmup=24, hidden=(4,))

@@ -7,7 +7,7 @@ from typing import Any
 from rlzoo import names
 from rlzoo.data import d4rl, minari, npz, preferences
 from rlzoo.data.collect import collect, from_replay
-from rlzoo.data.dataset import About, Dataset, concatenate, normalised_score
+from rlzoo.data.dataset import About, Dataset, best_episodes, concatenate, normalised_score
 from rlzoo.data.npz import save
 from rlzoo.data.quality import Quality, quality
 
@@ -15,6 +15,7 @@ __all__ = [
     "About",
     "Dataset",
     "Quality",
+    "best_episodes",
     "collect",
     "concatenate",
     "d4rl",
