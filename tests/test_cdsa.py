@@ -1,6 +1,9 @@
 """CDSA: closed forms of scores, the checks of its specification, an update and all corrections against NumPy."""
 
 import functools
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -469,6 +472,25 @@ def test_strength_zero_is_the_base_bit_for_bit(name, combine):
     nothing, start = cdsa.corrected(algo, state, trained(), far(), replace(SMALL, iterations=0))
     actions = algo.policy(algo.actor(state), obs, KEY, True)
     assert_same_bits(nothing.policy(nothing.actor(start), obs, KEY, True), actions)
+
+
+@pytest.mark.slow
+def test_strength_zero_is_the_same_rollout_bit_for_bit():
+    """Whole episodes, compiled as users compile them: in a process without the suite's flags."""
+    script = """
+import jax, jax.numpy as jnp
+from test_cdsa import *
+for name in ("td3_bc", "sac", "ppo"):
+    algo, state = base_of(name)
+    for config in (SMALL, replace(SMALL, combine="anchored", iterations=2)):
+        none = far()._replace(eta_action=0.0, weight=0.0)
+        safe, start = cdsa.corrected(algo, state, trained(), none, config)
+        both = (algo, state), (safe, start)
+        own, other = (rlzoo.evaluate(algo, algo.env, state, jax.random.key(4), 16) for algo, state in both)
+        assert_same_bits(own, other)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parent, env=environment, check=True)
 
 
 def test_any_function_is_wrapped_vmapped_and_exported():

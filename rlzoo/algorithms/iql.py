@@ -90,12 +90,19 @@ class Networks(NamedTuple):
         """The policy's mean, in [-1, 1]."""
         return self.twins.act(params["mean"], obs)
 
+    def policy(self, params: Any, obs: jax.Array) -> Normal:
+        """Of a normal head, its standard deviations between e^-5 and e^2."""
+        return Normal(self.act(params, obs), jnp.clip(params["log_std"], -5.0, 2.0))
+
+    def sample(self, params: Any, obs: jax.Array, key: jax.Array, deterministic: bool) -> Float[Array, "B A"]:
+        """An action in [-1, 1], or beyond it by the normal's tails."""
+        return self.act(params, obs) if deterministic or not self.normal else self.policy(params, obs).sample(key)
+
     def cloning(self, params: Any, obs: jax.Array, action: jax.Array) -> Float[Array, "B"]:
         """-log pi(a|s), or the squared error summed over dimensions."""
-        mean = self.act(params, obs)
         if self.normal:
-            return -Normal(mean, jnp.clip(params["log_std"], -5.0, 2.0)).log_prob(action)
-        return jnp.sum((mean - action) ** 2, axis=-1)
+            return -self.policy(params, obs).log_prob(action)
+        return jnp.sum((self.act(params, obs) - action) ** 2, axis=-1)
 
 
 def expectile_loss(error: Float[Array, "*B"], expectile: Float[Array, ""] | float) -> Float[Array, "*B"]:
@@ -178,10 +185,7 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
 
     def policy(actor, obs, key, deterministic=False):
         params, moments = actor
-        mean = nets.act(params, normalise(moments, obs))
-        if nets.normal and not deterministic:
-            mean = Normal(mean, jnp.clip(params["log_std"], -5.0, 2.0)).sample(key)
-        return space.from_policy(mean)
+        return space.from_policy(nets.sample(params, normalise(moments, obs), key, deterministic))
 
     def init(key, hyper, task):
         key, network_key = jax.random.split(key)

@@ -22,7 +22,6 @@ from jaxtyping import Array, Float
 from rlzoo.algorithms import iql
 from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
 from rlzoo.blocks import networks, optim
-from rlzoo.blocks.distributions import Normal
 from rlzoo.data.preferences import Preferences, task_of
 from rlzoo.types import Algorithm, Env, Transition
 
@@ -89,10 +88,7 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
     reward_net: Any = networks.FeedForward(1, env.obs_space.shape, config.hidden, config.activation, orthogonal=True)
 
     def policy(params, obs, key, deterministic=False):
-        mean = nets.act(params, obs)
-        if nets.normal and not deterministic:
-            mean = Normal(mean, jnp.clip(params["log_std"], -5.0, 2.0)).sample(key)
-        return space.from_policy(mean)
+        return space.from_policy(nets.sample(params, obs, key, deterministic))
 
     def optimisers(hyper, step):
         rate = jnp.where(step < hyper.reward_steps, hyper.reward_learning_rate, 0.0)
