@@ -76,7 +76,6 @@ def test_it_finds_what_is_preferred():
     wanted = jnp.array([0.5, -1.5])
     score = -(((data.action - wanted) / jnp.array([1.0, 3.0])) ** 2).sum((1, 2))
     data = data.replace(label=(score[data.second] > score[data.first]).astype(jnp.float32))
-    data = data.replace(first=data.first, second=data.second)
     config = p_iql.Config(hidden=(32,), batch_size=20)
     hyper = p_iql.Hyper(*[3e-3] * 3, reward_steps=500.0, anneal_steps=jnp.inf, gamma=0.0, beta=10.0, expectile=0.9)
     algo = p_iql.make(plane(), config, data, hyper)

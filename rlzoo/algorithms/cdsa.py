@@ -510,27 +510,34 @@ def corrected(
     # Copied: training may go on from the base's State, which donates it.
     params, key, clock = jax.tree.map(jnp.copy, (algo.actor(state), state.key, state.step))
 
-    def algorithm(params, models):
+    def algorithm(params):
         def init(key, hyper, task):
             numbers = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), hyper)
-            return Corrected(params, models, numbers, key, clock)
+            return Corrected(params, fitted.models, numbers, key, clock)
 
-        name = f"{algo.name} + cdsa"
-        own = algo._replace(
-            name=name, config=config, hyper=Strength(), init=init, step=step, actor=actor, policy=policy
+        return algo._replace(
+            name=f"{algo.name} + cdsa",
+            config=config,
+            hyper=Strength(),
+            init=init,
+            step=step,
+            actor=actor,
+            policy=policy,
+            value=None,
+            num_hypers=None,
+            base=None,
         )
-        return own._replace(value=None, num_hypers=None, base=None)
 
     own, lanes = state.key.shape, _lanes(state.key.shape, strength)
     if not lanes:
-        safe = algorithm(params, fitted.models)._replace(hyper=strength)
+        safe = algorithm(params)._replace(hyper=strength)
         return safe, safe.init(key, strength, None)
 
     # To all lanes [H, S]: the base is there once or for its own lanes, each strength once or for H settings.
     params, key = jax.tree.map(lambda x: _spread(x, len(own), lanes), (params, key))
     strengths = jax.tree.map(lambda x: _spread(jnp.asarray(x, jnp.float32), jnp.ndim(x), lanes), strength)
     start = Corrected(params, fitted.models, strengths, key, clock)
-    one = algorithm(jax.tree.map(lambda x: x[0, 0], params), fitted.models)
+    one = algorithm(jax.tree.map(lambda x: x[0, 0], params))
     many = one._replace(hyper=strength, init=lambda key, hyper, task: start, num_hypers=lanes[0], base=one)
     return many, start
 
@@ -579,13 +586,13 @@ def _checked(fitted: Fitted, strength: Strength, config: Config | None) -> Confi
     own = replace(fitted.config, **{name: getattr(config, name) for name in ACTING})
     if own != config:
         raise ValueError(f"config is {config}, but the models were trained as {fitted.config}; replace() that one")
-    low, high = (float("nan"),) * 2 if _traced(fitted.models.sigmas) else np.asarray(fitted.models.sigmas)
     used = {"sigma": strength.sigma}
     if config.iterations > 1:
         used["sigma * anneal"] = strength.sigma * strength.anneal
     for name, sigma in used.items():
-        if _traced(sigma) or np.isnan(low):
+        if _traced(sigma) or _traced(fitted.models.sigmas):
             continue
+        low, high = np.asarray(fitted.models.sigmas)
         outside = ~((np.asarray(sigma) >= 0.999 * low) & (np.asarray(sigma) <= 1.001 * high) & np.isfinite(sigma))
         if outside.any():
             given = np.asarray(sigma)[outside].flat[0]

@@ -34,8 +34,8 @@ from jaxtyping import Array, Float
 
 from rlzoo.algorithms.config import Preset, Presets, Structure
 from rlzoo.blocks import masks, networks, optim
-from rlzoo.blocks.distributions import Categorical, Normal
-from rlzoo.data.preferences import Preferences, task_of
+from rlzoo.blocks.distributions import Categorical, bounded_normal
+from rlzoo.data.preferences import Preferences, accuracy, hard_label, task_of
 from rlzoo.types import Algorithm, Discrete, Env
 
 
@@ -162,7 +162,7 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
         out = network.apply(params.network, obs, keep=keep)
         if discrete:
             return Categorical(out)
-        return Normal(jnp.tanh(out), jnp.clip(params.log_std, -5.0, 2.0)) if normal else jnp.tanh(out)
+        return bounded_normal(jnp.tanh(out), params.log_std) if normal else jnp.tanh(out)
 
     def log_prob(params, obs, action, keep=None):
         """[n, k]; every step of every segment has a mask of its own."""
@@ -195,8 +195,7 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
             return jnp.concatenate([task.first[row], task.second[row]]), task.label[row]
         if config.comparisons == "random":
             first, second = jax.random.randint(first_key, (2, size), 0, num_segments)
-            ahead = task.score[second] - task.score[first]
-            return jnp.concatenate([first, second]), jnp.where(ahead == 0.0, 0.5, (ahead > 0.0).astype(jnp.float32))
+            return jnp.concatenate([first, second]), hard_label(task.score[second] - task.score[first])
         size *= config.ranking_size if config.comparisons == "ranking" else 1
         return jax.random.randint(second_key, (size,), 0, num_segments), None
 
@@ -208,8 +207,7 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
             groups = config.batch_size, config.ranking_size
             return ranking_loss(segment.reshape(groups), by.reshape(groups)).mean(), {}
         first, second = jnp.split(segment, 2)
-        right = jnp.mean((second > first) == (jnp.round(label) == 1.0))
-        return pair_loss(first, second, label, bias).mean(), {"policy/accuracy": right}
+        return pair_loss(first, second, label, bias).mean(), {"policy/accuracy": accuracy(first, second, label)}
 
     def step(state, hyper, task):
         key, row_key, mask_key = jax.random.split(state.key, 3)

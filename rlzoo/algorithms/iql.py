@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
 from rlzoo.algorithms.td3_bc import critic_loss, unscaled
 from rlzoo.blocks import networks, optim, replay
-from rlzoo.blocks.distributions import Normal
+from rlzoo.blocks.distributions import Normal, bounded_normal
 from rlzoo.data.dataset import Dataset, Moments, normalise, task_of
 from rlzoo.types import Algorithm, Env, Transition
 
@@ -91,8 +91,8 @@ class Networks(NamedTuple):
         return self.twins.act(params["mean"], obs)
 
     def policy(self, params: Any, obs: jax.Array) -> Normal:
-        """Of a normal head, its standard deviations between e^-5 and e^2."""
-        return Normal(self.act(params, obs), jnp.clip(params["log_std"], -5.0, 2.0))
+        """Of a normal head."""
+        return bounded_normal(self.act(params, obs), params["log_std"])
 
     def sample(self, params: Any, obs: jax.Array, key: jax.Array, deterministic: bool) -> Float[Array, "B A"]:
         """An action in [-1, 1], or beyond it by the normal's tails."""

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 from rlzoo.algorithms import iql
 from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
 from rlzoo.blocks import networks, optim
-from rlzoo.data.preferences import Preferences, task_of
+from rlzoo.data.preferences import Preferences, accuracy, task_of
 from rlzoo.types import Algorithm, Env, Transition
 
 
@@ -68,8 +68,7 @@ class State(NamedTuple):  # all the next update needs, and nothing else
 def reward_loss(reward: Float[Array, "n k"], label: Float[Array, "B"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Bradley and Terry's cross-entropy on sums over the segments, and the share of labels that they get right."""
     first, second = jnp.split(reward.sum(axis=1), 2)
-    right = jnp.mean((second > first) == (jnp.round(label) == 1.0))
-    return optax.sigmoid_binary_cross_entropy(second - first, label).mean(), right
+    return optax.sigmoid_binary_cross_entropy(second - first, label).mean(), accuracy(first, second, label)
 
 
 def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hyper()) -> Algorithm:
@@ -81,8 +80,7 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
     """
     space = bounded_box(env, "P-IQL")
     task = task_of(preferences, env, "p_iql")
-    num_steps = task.obs.shape[1]
-    if num_steps < 2:
+    if task.obs.shape[1] < 2:
         raise ValueError("p_iql: segments of one step have no transitions; draw longer ones")
     nets = iql.networks_of(env, config, orthogonal=True)
     reward_net: Any = networks.FeedForward(1, env.obs_space.shape, config.hidden, config.activation, orthogonal=True)
@@ -111,9 +109,8 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
 
         # 1. Rewards, from sums over segments.
         rewards = lambda params: reward_net.apply(params, obs, action)[..., 0]  # noqa: E731  [n, k]
-        (error, right), grads = jax.value_and_grad(lambda x: reward_loss(rewards(x), label), has_aux=True)(
-            params.reward
-        )
+        loss = lambda params: reward_loss(rewards(params), label)  # noqa: E731
+        (error, right), grads = jax.value_and_grad(loss, has_aux=True)(params.reward)
         reward, reward_state = optim.descend(adam.reward, params.reward, opt_state.reward, grads)
 
         # 2. IQL on the transitions of both segments.

@@ -58,6 +58,11 @@ class Normal(NamedTuple):
         return jnp.sum(each, axis=-1)
 
 
+def bounded_normal(mean: jax.Array, log_std: jax.Array) -> Normal:
+    """Its standard deviations, which are learned, between e^-5 and e^2."""
+    return Normal(mean, jnp.clip(log_std, -5.0, 2.0))
+
+
 class TanhNormal(NamedTuple):
     """A normal u squashed to the box: a = centre + half_width tanh(u).
 

@@ -165,6 +165,16 @@ def regret_score(
     return gained + values(segments.obs[:, -1], end_keys) - values(segments.obs[:, 0], start_keys)
 
 
+def hard_label(ahead: Float[Array, "P"]) -> Float[Array, "P"]:
+    """1 where the second's score is higher, 0 where the first's is, 0.5 where they are equal; of their difference."""
+    return jnp.where(ahead == 0.0, 0.5, (ahead > 0.0).astype(jnp.float32))
+
+
+def accuracy(first: Float[Array, "B"], second: Float[Array, "B"], label: Float[Array, "B"]) -> Float[Array, ""]:
+    """The share of labels that a model's scores of both segments agree with; ties count as the first's."""
+    return jnp.mean((second > first) == (jnp.round(label) == 1.0))
+
+
 def compare(
     segments: Segments,
     score: Float[Array, "M"],
@@ -203,7 +213,7 @@ def compare(
         second = (first + gap) % total
     ahead = score[second] - score[first]
     if temperature is None:
-        label = jnp.where(ahead == 0.0, 0.5, (ahead > 0.0).astype(jnp.float32))
+        label = hard_label(ahead)
     else:
         label = jax.random.bernoulli(label_key, jax.nn.sigmoid(ahead / temperature)).astype(jnp.float32)
     return Preferences(segments.obs, segments.action, score, first, second, label, segments.about)

@@ -1,6 +1,7 @@
 """Evaluate a State: whole episodes, apart from training."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -127,12 +128,7 @@ def _evaluation(actor, policy, reset, step, horizon, num_episodes, deterministic
     if not lanes:
         return jax.jit(one_lane)
 
-    def swept(state, task, key):
-        mapped = lanes_of(state)
-        over_seeds = jax.vmap(one_lane, (mapped, None, None))
-        return jax.vmap(over_seeds, (mapped, axes.tree, None))(state, task, key)
-
-    return jax.jit(swept)
+    return jax.jit(_over_lanes(one_lane, axes.tree, None))
 
 
 @functools.lru_cache(maxsize=64)
@@ -157,9 +153,15 @@ def _value_errors(actor, policy, value, reset, step, horizon, num_episodes, dete
     if not lanes:
         return jax.jit(one_lane)
 
-    def swept(state, hyper, task, key):
-        mapped = lanes_of(state)
-        over_seeds = jax.vmap(one_lane, (mapped, None, None, None))
-        return jax.vmap(over_seeds, (mapped, hyper_axes.tree, axes.tree, None))(state, hyper, task, key)
+    return jax.jit(_over_lanes(one_lane, hyper_axes.tree, axes.tree, None))
 
-    return jax.jit(swept)
+
+def _over_lanes(one_lane: Callable, *axes: Any) -> Callable:
+    """``one_lane(state, ...)`` over a State's lanes [H, S]; ``axes`` are those of the other arguments along H."""
+
+    def swept(state, *rest):
+        mapped = lanes_of(state)
+        over_seeds = jax.vmap(one_lane, (mapped, *[None] * len(axes)))
+        return jax.vmap(over_seeds, (mapped, *axes))(state, *rest)
+
+    return swept
