@@ -31,20 +31,16 @@ env = rlzoo.envs.make(options.env)
 config, hyper = sac.presets[preset_for(options.env, sac.presets)]
 algo = sac.make(env, replace(config, capacity=max(options.steps, config.capacity)), hyper)  # keeps all that is seen
 train_key, eval_key, *data_keys = jax.random.split(jax.random.key(options.seed), 5)
-actors, seen, scores, state = [], [], [], rlzoo.init(algo, train_key)
-for _ in range(40):
-    state, _ = rlzoo.resume(algo, state, rlzoo.updates_for(algo, options.steps) // 40)
-    actors.append(jax.tree.map(lambda x: x.copy(), algo.actor(state)))
-    seen.append(steps_after(algo, int(state.step)))
-    scores.append(float(rlzoo.evaluate(algo, env, state, eval_key, 64).returns.mean()))
-    print(f"{seen[-1]:,} steps: return {scores[-1]:.1f}", flush=True)
+show = lambda updates, score: print(f"{steps_after(algo, updates):,} steps: {score:.1f}", flush=True)  # noqa: E731
+kept = rlzoo.snapshots(algo, train_key, rlzoo.updates_for(algo, options.steps), eval_key=eval_key, each=show)
 recorded = lambda policy, key: data.collect(env, policy, key, options.rows, 20)  # noqa: E731
-policy = lambda i: lambda obs, key: algo.policy(actors[i], obs, key)  # noqa: E731
+policy = lambda i: lambda obs, key: algo.policy(kept.actors[i], obs, key)  # noqa: E731
 random = recorded(None, data_keys[0])
-low, high = float(random.episode_returns().mean()), scores[-1]
+low, high = float(random.episode_returns().mean()), float(kept.returns[-1])
 assert high > low, f"SAC has learned nothing: return {high:.1f}, at random {low:.1f}; give more --steps"
-medium = next(i for i, score in enumerate(scores) if score >= low + (high - low) / 3)
-replay = data.from_replay(env, state.replay, seen[medium], config.num_envs)  # its rows until then
+medium = next(i for i, score in enumerate(kept.returns) if score >= low + (high - low) / 3)
+seen = [steps_after(algo, int(updates)) for updates in kept.num_updates]
+replay = data.from_replay(env, kept.state.replay, seen[medium], config.num_envs)  # its rows until then
 sets = {"random": random, "medium-replay": replay, "medium": recorded(policy(medium), data_keys[1])}
 sets["expert"] = recorded(policy(-1), data_keys[2])
 sets["medium-expert"] = data.concatenate(sets["medium"], sets["expert"])

@@ -5,7 +5,8 @@ from rlzoo.algorithms import a2c, a2pr, a3c, bc, cdsa, cpl, ga3c, iql, p_iql, pp
 from rlzoo.drivers.checkpoint import load, save
 from rlzoo.drivers.evaluate import evaluate, value_error
 from rlzoo.drivers.run import run
-from rlzoo.drivers.sweep import grid, lane, setting, sweep, sweep_grid
+from rlzoo.drivers.snapshots import snapshots
+from rlzoo.drivers.sweep import branch, grid, lane, setting, sweep, sweep_grid
 from rlzoo.drivers.train import init, resume, train, updates_for
 
 __version__ = "0.1.0"
@@ -33,6 +34,7 @@ __all__ = [
     "a2pr",
     "a3c",
     "bc",
+    "branch",
     "cdsa",
     "cpl",
     "data",
@@ -53,6 +55,7 @@ __all__ = [
     "sac",
     "save",
     "setting",
+    "snapshots",
     "stac",
     "sweep",
     "sweep_grid",

@@ -179,6 +179,40 @@ def test_lane_of_a_sweep_goes_on_alone(tiny, runs, trained):
         rlzoo.lane(trained, 2, 0)
 
 
+def test_a_sweep_branches_off_one_setting(tiny, runs):
+    """Each setting goes on as it would alone from those agents; the agents themselves may still be trained."""
+    one = rlzoo.sweep(tiny)
+    state, _ = rlzoo.train(one, KEYS, 2)
+    branched = rlzoo.branch(state, 2)
+    after, _ = rlzoo.resume(runs, branched, 2)
+    for i in range(2):
+        alone, _ = rlzoo.resume(rlzoo.setting(runs, i), rlzoo.lane(state, 0, 1), 2)
+        chex.assert_trees_all_close(rlzoo.lane(after, i, 1).params, alone.params, rtol=1e-5, atol=1e-6)
+    assert int(after.step) == 4
+    rlzoo.resume(one, state, 1)  # not consumed
+    with pytest.raises(ValueError, match=r"lanes \[2, 2\]; it must be of a sweep of one setting"):
+        rlzoo.branch(after, 3)
+    with pytest.raises(ValueError, match=r"lanes \[\]"):
+        rlzoo.branch(alone, 3)
+
+
+def test_snapshots_are_the_policies_of_one_training(tiny):
+    """As training without stops; each kept policy scores what it scored; 7 updates in parts of 2, 2 and 3."""
+    seen = []
+    kept = rlzoo.snapshots(
+        tiny, KEY, 7, count=3, num_episodes=4, eval_key=KEY, each=lambda updates, score: seen.append((updates, score))
+    )
+    assert kept.num_updates.tolist() == [2, 4, 7] and [x for x, _ in seen] == [2, 4, 7]
+    assert_same_bits(kept.state, rlzoo.train(tiny, KEY, 7)[0])
+    second, _ = rlzoo.train(tiny, KEY, 4)
+    assert_same_bits(kept.actors[1], tiny.actor(second))
+    again = rlzoo.evaluate(tiny, tiny.env, second, KEY, 4).returns.mean()
+    assert kept.returns[1] == again == seen[1][1] and kept.returns.shape == (3,)
+    for count in (0, 8):
+        with pytest.raises(ValueError, match=f"count={count} of num_updates=7; it must be 1 to that"):
+            rlzoo.snapshots(tiny, KEY, 7, count=count)
+
+
 def test_a_lane_that_goes_nan_leaves_the_others_alone(tiny):
     broken = rlzoo.sweep(tiny, tiny.hyper._replace(learning_rate=jnp.array([1e-3, jnp.nan])))
     whole = rlzoo.sweep(tiny, tiny.hyper._replace(learning_rate=jnp.array([1e-3, 1e-3])))

@@ -270,9 +270,11 @@ def _refuse(preferences: Preferences, config: Config) -> None:
         raise ValueError(f"{about} all have the score {score[0]}: nothing can be learned from them")
 
 
+SMALL = Config(batch_size=32, hidden=(64, 64), dropout=0.1)
 presets = Presets(
     classic=Preset(Config(), Hyper()),
-    small=Preset(Config(hidden=(64, 64), dropout=0.1), Hyper(learning_rate=1e-3, warmup_steps=500.0)),
+    small=Preset(SMALL, Hyper(learning_rate=1e-3, warmup_steps=500.0)),
+    pendulum=Preset(SMALL, Hyper(learning_rate=1e-3, warmup_steps=500.0, alpha=0.3, bias=0.9)),
     cpl_bc=Preset(Config(), Hyper(bias=1.0, bc_coef=1.0)),
     cpl_kl=Preset(Config(reference=True), Hyper(learning_rate=1e-5, alpha=0.2, bias=0.75)),
 )

@@ -141,5 +141,5 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
 
 presets = Presets(
     classic=Preset(Config(), Hyper()),
-    small=Preset(Config(hidden=(64, 64)), Hyper(reward_steps=10_000.0, anneal_steps=20_000.0)),
+    small=Preset(Config(batch_size=32, hidden=(64, 64)), Hyper(reward_steps=10_000.0, anneal_steps=20_000.0)),
 )

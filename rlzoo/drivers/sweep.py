@@ -103,6 +103,23 @@ def lane(state: Any, setting: int, seed: int) -> Any:
     )
 
 
+def branch(state: Any, num_hypers: int) -> Any:
+    """The State of a sweep whose settings all go on from one setting's agents, seed by seed.
+
+    ``state`` has lanes [1, S], such as of a first phase that no swept number takes part in; the result [H, S].
+
+    Raises:
+        ValueError: the state is no sweep's, or of several settings already.
+    """
+    if state.key.ndim != 2 or len(state.key) != 1:
+        raise ValueError(f"the state has lanes {list(state.key.shape)}; it must be of a sweep of one setting, [1, S]")
+
+    def one(axes, part):
+        return jax.tree.map(jnp.copy if axes is None else lambda x: jnp.repeat(x, num_hypers, axis=0), part)
+
+    return type(state)(*(one(axes, part) for axes, part in zip(lanes_of(state), state, strict=True)))
+
+
 def setting(runs: Algorithm, index: int) -> Algorithm:
     """The algorithm of one agent under one setting of a sweep: its base with that setting's numbers and task."""
     if runs.num_hypers is None:
