@@ -16,7 +16,7 @@ import rlzoo
 from rlzoo import cpl, report
 from rlzoo.data import preferences
 
-GRID = {"bias": [0.25, 0.5, 0.75, 1.0], "alpha": [0.02, 0.1, 0.5]}
+GRID = {"bias": [0.25, 0.5, 0.75, 0.9, 1.0], "alpha": [0.02, 0.1, 0.3, 0.5]}
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--data", default="data/pendulum-half", help="without ending")
@@ -33,7 +33,7 @@ first = rlzoo.sweep(cpl.make(env, replace(config, phase="bc"), pairs, hyper))
 cloned, _ = rlzoo.train(first, keys, options.updates // 2)
 
 runs = rlzoo.sweep(cpl.make(env, config, pairs), rlzoo.grid(hyper, **GRID))
-state, _ = rlzoo.resume(runs, cpl.begin(rlzoo.branch(cloned, runs.num_hypers)), options.updates // 2)
+state, _ = rlzoo.resume(runs, cpl.begin(rlzoo.branch(cloned, runs.num_hypers), runs), options.updates // 2)
 play = lambda runs, state: rlzoo.evaluate(runs, env, state, jax.random.key(2), 128, deterministic=False)  # noqa: E731
 returns = np.asarray(play(runs, state).returns).mean(-1)  # [H, S]
 rows = {f"bias {b:g}, alpha {a:g}": x for b, a, x in zip(runs.hyper.bias, runs.hyper.alpha, returns, strict=True)}

@@ -4,7 +4,7 @@
 
 SAC's policy nearest to half-way from random to its last is the behaviour, on a box with noise of 0.3; its last critics
 know the regret. Writes data/pendulum-half.npz, -half-regret.npz and -half-return.npz for cpl_scores.py, cpl_ablation.py
-and `rlzoo train cpl --data`. Two minutes for Pendulum and Acrobot, half an hour for brax/halfcheetah.
+and `rlzoo train cpl --env ... --data ...`. Two minutes for Pendulum and Acrobot, half an hour for brax/halfcheetah.
 """
 
 import argparse

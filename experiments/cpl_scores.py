@@ -35,11 +35,12 @@ for labels in options.labels:
     of = lambda config: rlzoo.sweep(cpl.make(env, config, pairs, hyper))  # noqa: B023, E731
     cloned, _ = rlzoo.train(of(replace(config, phase="bc")), keys, options.updates // 2)
     second = {"CPL": of(config), "SFT": of(replace(config, phase="bc", bc_on="preferred"))}
-    trained = {x: (y, rlzoo.resume(y, cpl.begin(cloned), options.updates // 2)[0]) for x, y in second.items()}
+    trained = {x: (y, rlzoo.resume(y, cpl.begin(cloned, y), options.updates // 2)[0]) for x, y in second.items()}
     if not isinstance(env.action_space, Discrete):
-        rates = p_iql.Hyper(reward_steps=options.updates / 2, anneal_steps=options.updates)
-        offline = {"P-IQL": p_iql.make(env, p_iql.presets["small"].config, pairs, rates)}
-        offline["10 % BC"] = bc.make(env, bc.presets["pendulum"].config, best)
+        form, rates = p_iql.presets["small"]
+        rates = rates._replace(reward_steps=options.updates / 2, anneal_steps=options.updates)
+        cloning = bc.Config(batch_size=1_024, hidden=(64, 64)), best, bc.Hyper(learning_rate=1e-3)
+        offline = {"P-IQL": p_iql.make(env, form, pairs, rates), "10 % BC": bc.make(env, *cloning)}
         runs = {name: rlzoo.sweep(algo) for name, algo in offline.items()}
         trained |= {x: (y, rlzoo.train(y, keys, options.updates)[0]) for x, y in runs.items()}
     play = lambda runs, state: rlzoo.evaluate(  # noqa: E731  sampled, as the data were
@@ -51,6 +52,9 @@ for labels in options.labels:
     if options.record:
         bar = f">= {max(own, float(report.interval(returns['SFT']).high)):.1f}"
         low = float(report.interval(returns["CPL"]).low)
-        figures = [report.Figure("behaviour", own), report.Figure("oracle", dataset.about.expert_score)]
-        figures += [report.returns_figures(name, x)[1] for name, x in returns.items()]
+        best_known = dataset.about.expert_score
+        figures = [report.Figure("behaviour", own), report.Figure("oracle", best_known)]
+        for name, x in returns.items():
+            share = f"{100 * (x.mean() - own) / (best_known - own):.0f} from behaviour (0) to oracle (100), mean"
+            figures.append(report.returns_figures(name, x)[1]._replace(note=share))
         report.record(title, [*figures, report.Figure("lower end of CPL's interval", low, bar=bar)])

@@ -70,7 +70,9 @@ class TrainOptions:
     steps: int = 1_000_000
     """environment steps per agent; offline, gradient steps"""
     data: Path | None = None
-    """offline: the dataset, a .npz of rlzoo, a .hdf5 of D4RL, or a Minari dataset's folder; cpl: preferences, a .npz"""
+    """offline: the dataset, a .npz of rlzoo, a .hdf5 of D4RL, or a Minari dataset's folder; cpl, p_iql: preferences"""
+    begin: Path | None = None
+    """cpl: the run of cloning, --config.phase bc, whose policies are gone on from; --steps counts its steps too"""
     seeds: int = 1
     """agents per setting"""
     seed: int = 0
@@ -139,12 +141,14 @@ def _train(argv: list[str]) -> int:
         "seeds": options.seeds,
         "seed": options.seed,
         "steps": options.steps,
+        "begin": str(options.begin.resolve()) if options.begin else None,
     }
     directory = options.directory or _fresh_directory(argv[0], options.env)
     about_file = directory / "run.json"
     _cache_programs()
     runs = build(about)
     num_updates = rlzoo.updates_for(runs, options.steps)
+    start = None if options.resume else _begun(module, runs, about)
 
     again = [*argv, *([] if options.directory else ["--directory", str(directory)])]
     command = shlex.join(["rlzoo", "train", *[word for word in again if word != "--resume"], "--resume"])
@@ -166,6 +170,7 @@ def _train(argv: list[str]) -> int:
         eval_episodes=options.eval_episodes,
         sinks=options.sinks,
         how_to_resume=command,
+        start=start,
     )
     if result.interrupted:
         return 130
@@ -173,6 +178,30 @@ def _train(argv: list[str]) -> int:
         _draw(directory, about)
     print(f"checkpoints {directory / 'checkpoints'}")
     return 0
+
+
+def _begun(module: ModuleType, runs: Any, about: dict[str, Any]) -> Any:
+    """The State that a second phase goes on from; None of a first."""
+    import rlzoo
+
+    if about["begin"] is None:
+        if about["config"].get("reference") and about["config"].get("phase") == "cpl":
+            raise ValueError("--config.reference is the policy that cloning left: give the run of it with --begin")
+        return None
+    if not hasattr(module, "begin"):
+        raise ValueError(f"{about['algorithm']} has one phase; leave --begin out")
+    directory = Path(about["begin"])
+    before = _about(directory)
+    for name in ("algorithm", "env", "data", "seeds"):
+        if before[name] != about[name]:
+            raise ValueError(
+                f"{name} is {about[name]!r}, but the run in {directory} has {before[name]!r}; begin with one of its own"
+            )
+    former = build(before)
+    state = rlzoo.load(directory / "checkpoints", former)
+    if former.num_hypers != runs.num_hypers:
+        state = rlzoo.branch(state, runs.num_hypers)
+    return module.begin(state, runs)
 
 
 def _refuse_other(about: dict[str, Any], directory: Path) -> None:

@@ -4,11 +4,15 @@ import json
 import re
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import plane_preferences
 
 import rlzoo
 from rlzoo import cli
+from rlzoo.data import About
 
 SMALL = "--config.num-envs 4 --config.num-steps 16 --config.num-epochs 1 --config.num-minibatches 2 --config.hidden 16"
 TRAIN = f"train ppo --env gymnax/CartPole-v1 --steps 256 --report-every 2 --eval-episodes 4 {SMALL}"
@@ -163,6 +167,36 @@ def test_collect_train_offline_and_eval(capsys, tmp_path):
         ("collect out --lane 0 2 --output x.npz", r"lane \(0, 2\) is outside the sweep's lanes \[1, 2\]"),
     ):
         code, out, err = call(line, capsys)
+        assert code == 2 and re.search(message, err), (line, err)
+
+
+def test_two_phases_from_preferences(capsys):
+    """Cloning is a run, and preferences are another that begins with it: its steps count, a sweep branches off."""
+    rlzoo.data.preferences.save("said.npz", plane_preferences().replace(about=About(), obs=jnp.zeros((20, 4, 3))))
+    said = rlzoo.data.preferences.load("said.npz")
+    rlzoo.data.preferences.save("said.npz", said.replace(action=said.action[..., :1]))
+    train = "train cpl --env gymnax/Pendulum-v1 --data said.npz --config.hidden 8 --eval-episodes 2 --seeds 2"
+    code, _, err = call(f"{train} --config.phase bc --steps 4 --directory cloned", capsys)
+    assert code == 0, err
+    code, _, err = call(
+        f"{train} --steps 10 --begin cloned --config.reference --hyper.bias 0.5 1 --directory out", capsys
+    )
+    assert code == 0, err
+    state = rlzoo.load("out/checkpoints", cli.build(cli._about(Path("out"))))
+    assert int(state.step) == 10 and int(state.began[0, 0]) == 4 and state.key.shape == (2, 2)
+    cloned = rlzoo.load("cloned/checkpoints", cli.build(cli._about(Path("cloned"))))
+    for first, reference in zip(jax.tree.leaves(cloned.params), jax.tree.leaves(state.reference), strict=True):
+        np.testing.assert_array_equal(reference, np.concatenate([first, first]))
+    code, _, err = call("train p_iql --env gymnax/Pendulum-v1 --data said.npz --config.hidden 8 --steps 4", capsys)
+    assert code == 0, err
+    for line, message in (
+        (f"{train} --steps 9 --config.reference", "is the policy that cloning left: give the run of it with --begin"),
+        (f"{train} --steps 9 --begin cloned --seeds 3", "seeds is 3, but the run in .*cloned has 2"),
+        (f"{train} --steps 9 --begin nowhere", "nowhere holds no run"),
+        (f"{train} --steps 3 --begin cloned", "is at update 4, beyond num_updates=3"),
+        (f"{train.replace('cpl', 'p_iql')} --steps 9 --begin cloned", "p_iql has one phase; leave --begin out"),
+    ):
+        code, _, err = call(line, capsys)
         assert code == 2 and re.search(message, err), (line, err)
 
 

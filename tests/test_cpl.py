@@ -15,9 +15,9 @@ from helpers import (
     numpy_adam,
     numpy_feed_forward,
     plane,
-    plane_dataset,
     plane_preferences,
 )
+from scipy import stats
 
 import rlzoo
 from rlzoo import cpl
@@ -94,6 +94,8 @@ def test_all_pairs_of_a_batch():
     ]
     assert len(terms) == 36
     np.testing.assert_allclose(cpl.all_pairs_loss(segment, by, 0.7), np.mean(terms), rtol=1e-5)
+    tied = sum(float(-log_sigmoid(segment[j] - 0.7 * segment[i])) for i in range(9) for j in range(i + 1, 9)) / 36
+    assert cpl.all_pairs_loss(segment, jnp.zeros(9), 0.7) == pytest.approx(tied, rel=1e-5)  # by place, none left out
     order = jax.random.permutation(KEY, 9)
     np.testing.assert_allclose(
         cpl.all_pairs_loss(segment[order], by[order], 0.7), cpl.all_pairs_loss(segment, by, 0.7), rtol=1e-5
@@ -121,8 +123,8 @@ def test_rankings():
 def test_the_proxy_is_a_squared_error_and_discounting_is_inside_of_segments():
     mean, action = jax.random.normal(KEY, (2, 6, 3))
     np.testing.assert_allclose(cpl.proxy_log_prob(mean, action), -((mean - action) ** 2).sum(-1), rtol=1e-6)
-    normal = -((mean - action) ** 2).sum(-1) - 1.5 * np.log(np.pi)  # log N(a; mu, I / 2)
-    np.testing.assert_allclose(cpl.proxy_log_prob(mean, action) - 1.5 * np.log(np.pi), normal, rtol=1e-6)
+    normal = stats.norm(np.asarray(mean), np.sqrt(0.5)).logpdf(np.asarray(action)).sum(-1)  # log N(a; mu, I / 2)
+    np.testing.assert_allclose(cpl.proxy_log_prob(mean, action) - 1.5 * np.log(np.pi), normal, rtol=1e-5)
     lp = jax.random.normal(KEY, (2, 3))
     wanted = 0.2 * (lp[:, 0] + 0.5 * lp[:, 1] + 0.25 * lp[:, 2])
     np.testing.assert_allclose(cpl.segment_score(lp, 0.2, 0.5), wanted, rtol=1e-6)
@@ -139,7 +141,7 @@ def numpy_segments(task, index):
 def test_one_update_against_numpy(reference):
     config = replace(SMALL, reference=reference)
     algo = cpl.make(plane(), config, plane_preferences(), HYPER)
-    start = cpl.begin(rlzoo.train(algo, KEY, 2)[0])
+    start = cpl.begin(rlzoo.train(algo, KEY, 2)[0], algo)
     start, _ = rlzoo.resume(algo, start, 3)
     start = copy(start)
     after, metrics = rlzoo.resume(algo, copy(start), 1)
@@ -178,17 +180,38 @@ def test_one_update_against_numpy(reference):
 
 def test_the_reference_makes_every_segment_equal_at_first():
     """Right after cloning S is 0, and the loss log 2 whatever the bias; with one step of one state it is DPO's."""
-    bc = cpl.make(plane(), replace(SMALL, phase="bc", reference=True, dropout=0.0), plane_preferences(), HYPER)
-    state = cpl.begin(rlzoo.train(bc, KEY, 5)[0])
+    bc = cpl.make(plane(), replace(SMALL, phase="bc", dropout=0.0), plane_preferences(), HYPER)
     algo = cpl.make(plane(), replace(SMALL, reference=True, dropout=0.0), plane_preferences(), HYPER)
+    state = cpl.begin(rlzoo.train(bc, KEY, 5)[0], algo)
     _, metrics = rlzoo.resume(algo, copy(state), 2)
     assert metrics["loss/preference"][0] == pytest.approx(np.log(2.0), rel=1e-6)
     assert metrics["loss/preference"][1] != pytest.approx(np.log(2.0), rel=1e-6)
 
-    lp, reference = -jax.random.uniform(KEY, (2, 2, 30, 1))  # [policy or reference, first or second, B, k = 1]
-    first, second = (cpl.segment_score(lp[i] - reference[i], 0.1, 1.0) for i in range(2))
-    dpo = -log_sigmoid(0.1 * ((lp[1] - reference[1]) - (lp[0] - reference[0]))[:, 0])
-    np.testing.assert_allclose(cpl.pair_loss(first, second, jnp.ones(30), 1.0), dpo, rtol=1e-5)
+
+@pytest.mark.parametrize("bias", [0.3, 1.0])
+def test_single_steps_of_one_state_are_direct_preference_optimisation(bias):
+    """An update's loss by DPO's formula with beta = alpha, of a categorical policy; at first log 2 at any bias."""
+    data = Preferences(
+        jnp.ones((4, 1, 1)), jnp.arange(4)[:, None], jnp.arange(4.0), *jnp.array([[0, 1, 2], [3, 2, 0]]), jnp.ones(3)
+    )
+    config = cpl.Config(hidden=(8,), dropout=0.0, batch_size=64, reference=True)
+    hyper = cpl.Hyper(learning_rate=1e-2, warmup_steps=1.0, alpha=0.7, bias=bias)
+    algo = cpl.make(bandit(), config, data, hyper)
+    start = cpl.begin(rlzoo.train(cpl.make(bandit(), replace(config, phase="bc"), data, hyper), KEY, 3)[0], algo)
+    state, metrics = rlzoo.resume(algo, copy(start), 20)
+    assert metrics["loss/preference"][0] == pytest.approx(np.log(2.0), rel=1e-6)
+    _, metrics = rlzoo.resume(algo, copy(state), 1)
+
+    def log_policy(params):
+        logits = numpy_feed_forward(float64(params.network)["params"], np.ones((1, 1)))[0]
+        return logits - np.log(np.exp(logits).sum())
+
+    row = np.asarray(jax.random.randint(jax.random.split(jax.random.split(state.key, 3)[1])[0], (64,), 0, 3))
+    ratio = 0.7 * (log_policy(state.params) - log_policy(start.params))
+    lose, win = np.array([0, 1, 2])[row], np.array([3, 2, 0])[row]
+    np.testing.assert_allclose(
+        metrics["loss/preference"][0], -log_sigmoid(ratio[win] - bias * ratio[lose]).mean(), rtol=1e-5
+    )
 
 
 def test_phases_optimiser_and_warm_up():
@@ -201,10 +224,10 @@ def test_phases_optimiser_and_warm_up():
     assert_same_bits(state.params, rlzoo.train(other, KEY, 6)[0].params)
     assert set(metrics) == {"loss/cloning"}
 
-    began = cpl.begin(copy(state))
+    algo = cpl.make(plane(), replace(SMALL, dropout=0.0), plane_preferences(), hyper)
+    began = cpl.begin(copy(state), algo)
     assert_same_bits(began.params, state.params)
     assert all((x == 0).all() for x in jax.tree.leaves(began.opt_state)) and int(began.began) == 6
-    algo = cpl.make(plane(), replace(SMALL, dropout=0.0), plane_preferences(), hyper)
     moved = []
     for _ in range(6):  # Adam's steps are of the size of its rate while gradients keep their signs
         now, _ = rlzoo.resume(algo, copy(began), 1)
@@ -293,7 +316,7 @@ def test_it_learns_what_is_preferred(comparisons, head):
     cloned, _ = rlzoo.train(bc, KEY, 200)
     obs = data.obs[:, 0]
     before = bc.policy(bc.actor(cloned), obs, KEY, True).mean(0)
-    state, _ = rlzoo.resume(algo, cpl.begin(cloned), 400)
+    state, _ = rlzoo.resume(algo, cpl.begin(cloned, algo), 400)
     after = algo.policy(algo.actor(state), obs, KEY, True).mean(0)
     away = [np.linalg.norm((x - wanted) / np.array([1.0, 3.0])) for x in (before, after)]
     assert away[1] < 0.6 * away[0], away
@@ -332,4 +355,40 @@ def test_bad_input():
         cpl.make(rlzoo.envs.make("gymnax/Pendulum-v1"), SMALL, blank)
     with pytest.raises(ValueError, match="is outside of own/plane's"):
         cpl.make(plane(), SMALL, data.replace(action=4.0 * data.action))
-    assert plane_dataset().num_rows == 200
+    for change, message in (
+        ({"label": data.label.at[2].set(0.3)}, "cpl: the preferences of .*: label of row 2 is 0.3.*; it must be 1"),
+        ({"label": data.label.at[2].set(jnp.nan)}, "label of row 2 is nan"),
+        ({"label": data.label[:, None]}, r"label has shape \[40, 1\]"),
+        ({"label": data.label[:5]}, "unequal numbers of rows"),
+        ({"first": data.first + 1000}, "first of row 0 is .*; it must be a segment, 0 to 19"),
+        ({"score": data.score[:3]}, "unequal numbers of rows"),
+        ({"action": data.action[:, :3]}, r"obs has shape \[20, 4, 2\], action \[20, 3, 2\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            cpl.make(plane(), SMALL, data.replace(**change))
+    boundless = plane()._replace(action_space=Box(*(np.full(2, x, np.float32) for x in (-np.inf, np.inf))))
+    with pytest.raises(ValueError, match="its action space is an unbounded box; cpl needs a bounded one"):
+        cpl.make(boundless, SMALL, data)
+    cpl.make(plane(), replace(SMALL, phase="bc"), ties)  # cloning needs no labels
+    cpl.make(plane(), replace(SMALL, phase="bc", comparisons="all"), unknown)  # nor scores
+
+
+def test_the_papers_numbers():
+    assert cpl.presets["classic"] == (cpl.Config(), cpl.Hyper())
+    config, hyper = cpl.presets["classic"]
+    assert (config.batch_size, config.hidden, config.dropout, config.reference) == (96, (512, 512), 0.25, False)
+    assert hyper == (1e-4, 1.0, 10_000.0, 0.1, 0.5, 0.0, 1.0)
+    assert cpl.presets["cpl_bc"] == (config, hyper._replace(bias=1.0, bc_coef=1.0))
+    kl = hyper._replace(preference_rate=0.1, alpha=0.2, bias=0.75)  # 1e-4 in cloning, then 1e-5
+    assert cpl.presets["cpl_kl"] == (replace(config, reference=True), kl)
+
+
+def test_a_sweep_branches_off_one_cloning():
+    """Each setting of the second phase is what it would be alone."""
+    bc, algo = (cpl.make(plane(), replace(SMALL, phase=x), plane_preferences(), HYPER) for x in ("bc", "cpl"))
+    cloned, _ = rlzoo.train(rlzoo.sweep(bc), jax.random.split(KEY, 2), 3)
+    runs = rlzoo.sweep(algo, rlzoo.grid(HYPER, bias=[0.5, 1.0]))
+    state, _ = rlzoo.resume(runs, cpl.begin(rlzoo.branch(cloned, 2), runs), 4)
+    alone, _ = rlzoo.resume(rlzoo.setting(runs, 1), cpl.begin(rlzoo.lane(cloned, 0, 1), algo), 4)
+    assert_close(rlzoo.lane(state, 1, 1).params, alone.params, atol=1e-5)
+    assert not np.allclose(*(jax.tree.leaves(rlzoo.lane(state, i, 1).params)[0] for i in range(2)))

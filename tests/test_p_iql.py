@@ -54,7 +54,7 @@ def test_one_update_against_numpy_and_iql():
     rows = lambda x: jnp.asarray(x, jnp.float32).reshape(-1, *x.shape[2:])  # noqa: E731
     never = jnp.zeros(12 * 3, bool)
     batch = Transition(rows(obs[:, :-1]), rows(action[:, :-1]), rows(given), never, never, rows(obs[:, 1:]))
-    nets = iql.networks_of(plane(), SMALL, orthogonal=True)
+    nets = iql.networks_of(plane(), SMALL, weights="orthogonal")
     adam = iql.optimisers(HYPER, 3)
     wanted = iql.iql_step(nets, adam, start.params.iql, start.target, start.opt_state.iql, batch, HYPER)
     assert_close(after.params.iql, wanted[0], rtol=1e-4, atol=1e-5)

@@ -10,9 +10,10 @@ from helpers import assert_same_bits, plane, plane_dataset
 
 import rlzoo
 from rlzoo.data import About, Dataset, preferences
-from rlzoo.types import Algorithm
+from rlzoo.types import Algorithm, Discrete
 
 KEY = jax.random.key(21)
+AGENT = SimpleNamespace(key=KEY)  # the State of one agent, of which `oracle` needs nothing
 
 
 def ladder(lengths=(3, 7, 5), reward=None):
@@ -66,7 +67,7 @@ def oracle(value_of, env=None):
 def test_regret_by_hand():
     """sum_{t < k-1} r_t + V(s_{k-1}) - V(s_0), V the mean of Q over sampled actions."""
     drawn = preferences.segments(ladder(), 6, 5, KEY)
-    score = preferences.regret_score(drawn, oracle(lambda obs: obs[:, 0] ** 2), None, KEY, num_actions=4096)
+    score = preferences.regret_score(drawn, oracle(lambda obs: obs[:, 0] ** 2), AGENT, KEY, num_actions=4096)
     s = np.asarray(drawn.obs[:, :, 0], np.float64)
     wanted = s[:, :-1].sum(1) + s[:, -1] ** 2 - s[:, 0] ** 2
     np.testing.assert_allclose(score, wanted, atol=0.06)  # V to 0.5 / sqrt(4096)
@@ -74,16 +75,18 @@ def test_regret_by_hand():
 
 def test_regret_does_not_see_shaping_of_rewards_but_their_sum_does():
     """r' = r + Phi(s') - Phi(s) and V' = V - Phi, with gamma 1."""
-    phi = lambda obs: jnp.sin(obs[..., 0])  # noqa: E731
+    phi = lambda obs: 30.0 * jnp.sin(obs[..., 0])  # noqa: E731
     value = lambda obs: obs[:, 0] ** 2  # noqa: E731
     plain = ladder()
     shaped = plain.replace(reward=plain.reward + phi(plain.next_obs) - phi(plain.obs))
     first, second = (preferences.segments(dataset, 50, 5, KEY) for dataset in (plain, shaped))
-    scores = preferences.regret_score(first, oracle(value), None, KEY)
+    scores = preferences.regret_score(first, oracle(value), AGENT, KEY)
     np.testing.assert_allclose(
-        preferences.regret_score(second, oracle(lambda obs: value(obs) - phi(obs)), None, KEY), scores, atol=1e-3
+        preferences.regret_score(second, oracle(lambda obs: value(obs) - phi(obs)), AGENT, KEY), scores, atol=5e-3
     )
-    assert np.abs(preferences.reward_score(second) - preferences.reward_score(first)).max() > 0.5
+    scored = [preferences.reward_score(segments) for segments in (first, second)]
+    labels = [preferences.compare(first, score).label for score in scored]
+    assert (labels[0] != labels[1]).sum() >= 3
 
 
 def test_regret_of_a_trained_oracle():
@@ -107,15 +110,31 @@ def test_oracles_that_do_not_fit():
     other = plane()._replace(name="own/other")
     for algo, message in (
         (known._replace(value=None), "the oracle, known, has no critic; use one with values"),
+        (
+            known._replace(env=plane()._replace(action_space=Discrete(3))),
+            r"\[2\] and continuous actions \[2\], the oracle of own/plane .* and discrete actions \[\]",
+        ),
         (known._replace(num_hypers=1), "the oracle must be one agent; give rlzoo.setting"),
         (known._replace(env=other), "the segments are of own/plane, the oracle of own/other; train one in that env"),
         (
             known._replace(env=plane()._replace(obs_space=SimpleNamespace(shape=(3,)))),
-            r"the segments have observations \[2\], the oracle of own/plane \[3\]",
+            r"the segments have observations \[2\] .*, the oracle of own/plane observations \[3\]",
         ),
     ):
         with pytest.raises(ValueError, match=message):
-            preferences.regret_score(drawn, algo, None, KEY)
+            preferences.regret_score(drawn, algo, AGENT, KEY)
+    with pytest.raises(ValueError, match="the oracle must be one agent"):
+        preferences.regret_score(drawn, known, SimpleNamespace(key=KEY[None, None]), KEY)
+    with pytest.raises(ValueError, match="num_actions=0; it must be 1 or more"):
+        preferences.regret_score(drawn, known, AGENT, KEY, num_actions=0)
+    family = drawn.replace(about=About(env="plane"))  # as files of others name it
+    assert preferences.regret_score(family, known, AGENT, KEY).shape == (4,)
+
+
+def test_what_a_load_would_refuse_is_not_saved(tmp_path):
+    with pytest.raises(ValueError, match="the preferences for .*own: label of row 0 is 0.3"):
+        preferences.save(tmp_path / "own", said().replace(label=said().label.at[0].set(0.3)))
+    assert not list(tmp_path.iterdir())
 
 
 def test_hard_labels_and_ties():

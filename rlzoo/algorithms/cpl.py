@@ -15,10 +15,11 @@ Two phases are two algorithms over one State: behaviour cloning, then preference
     first = cpl.make(env, cpl.Config(phase="bc"), data)
     state, _ = rlzoo.train(first, key, 10_000)
     algo = cpl.make(env, cpl.Config(), data)
-    state, _ = rlzoo.resume(algo, cpl.begin(state), 20_000)
+    state, _ = rlzoo.resume(algo, cpl.begin(state, algo), 20_000)
 
 SFT, the baseline, is cloning of all segments and then of the preferred ones, bc_on="preferred". CPL(BC) is bias 1 and
-bc_coef 1; CPL(KL) is Config(reference=True). A batch is drawn with replacement, where the code permutes.
+bc_coef 1; CPL(KL) is Config(reference=True) in the second phase. Rankings have no bias. A batch is drawn with
+replacement, where the code permutes.
 """
 
 import math
@@ -46,7 +47,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     batch_size: int = 96  # B, comparisons; of "all" segments, of "ranking" groups
     ranking_size: int = 4  # segments in a group
     bc_on: str = "all"  # all segments, or the preferred of each pair
-    reference: bool = False  # CPL(KL): log-probabilities less those of the policy that the phase began with
+    reference: bool = False  # CPL(KL): log-probabilities less those of the policy that `begin` was given
     head: str = "deterministic"  # of a box: deterministic, log pi = -|mu - a|^2; normal. Discrete: categorical
     hidden: tuple[int, ...] = (512, 512)  # widths of the policy's layers
     activation: str = "relu"  # tanh, relu, swish or gelu
@@ -71,10 +72,11 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
 
 
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
-    learning_rate: float = 1e-4  # of Adam
+    learning_rate: float = 1e-4  # of Adam, in phase bc
+    preference_rate: float = 1.0  # share of the learning rate that phase cpl rises to; CPL(KL): 0.1
     warmup_steps: float = 10_000.0  # updates over which the rate rises from 0, from the start of phase cpl
     alpha: float = 0.1  # temperature: regret units per nat
-    bias: float = 0.5  # lambda, on the loser: below 1 keeps the policy on the data
+    bias: float = 0.5  # lambda, on the loser: below 1 keeps the policy on the data; not of rankings
     bc_coef: float = 0.0  # of the cloning loss beside that of preferences
     gamma: float = 1.0  # discount per environment step, inside of a segment
 
@@ -131,13 +133,14 @@ def proxy_log_prob(mean: Float[Array, "*B A"], action: Float[Array, "*B A"]) -> 
     return -jnp.sum((mean - action) ** 2, axis=-1)
 
 
-def begin(state: State) -> State:
-    """The State of the next phase: the same policy, its reference, a new optimiser, and the warm-up to come.
+def begin(state: State, algo: Algorithm) -> State:
+    """The State that the next phase, ``algo``, goes on from: the same policy, a new optimiser, the warm-up to come.
 
-    A copy: the phase before may go on from its own State too.
+    A copy: the phase before may go on from its own State too. Where ``algo`` has a reference, it is that policy.
+    Without `begin` the optimiser would go on, and the reference be the policy that training began with.
     """
     state = jax.tree.map(jnp.copy, state)
-    reference = jax.tree.map(jnp.copy, state.params) if state.reference else ()
+    reference = jax.tree.map(jnp.copy, state.params) if algo.config.reference else ()
     opt_state = jax.tree.map(jnp.zeros_like, state.opt_state)
     return state._replace(reference=reference, opt_state=opt_state, began=jnp.zeros_like(state.began) + state.step)
 
@@ -148,13 +151,15 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
     Raises:
         ValueError: the preferences are not of this environment, all of them are ties, or scores are needed and missing.
     """
-    task = task_of(preferences, env, "cpl", ties=config.comparisons != "given")
-    _refuse(preferences, config)
+    unlabelled = config.phase == "bc" and config.bc_on == "all"
+    task = task_of(preferences, env, "cpl", ties=unlabelled or config.comparisons != "given")
+    if config.phase == "cpl" and config.comparisons != "given":
+        _refuse(preferences, config)
     discrete, length = isinstance(env.action_space, Discrete), task.obs.shape[1]
     num_outputs = env.action_space.n if isinstance(env.action_space, Discrete) else math.prod(env.action_space.shape)
     normal = config.head == "normal" and not discrete
     network: Any = networks.FeedForward(
-        num_outputs, env.obs_space.shape, config.hidden, config.activation, dropout=config.dropout, orthogonal=True
+        num_outputs, env.obs_space.shape, config.hidden, config.activation, dropout=config.dropout, weights="orthogonal"
     )
 
     def distribution(params, obs, keep=None):
@@ -236,7 +241,7 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
         # 3. Adam, its rate constant in cloning and rising from the start of the preferences' phase.
         grads, metrics = jax.grad(loss, has_aux=True)(state.params)
         warm = jnp.minimum(1.0, (state.step - state.began + 1) / hyper.warmup_steps)
-        rate = hyper.learning_rate * (1.0 if config.phase == "bc" else warm)
+        rate = hyper.learning_rate * (1.0 if config.phase == "bc" else hyper.preference_rate * warm)
         params, opt_state = optim.descend(optax.adam(rate), state.params, state.opt_state, grads)
         return State(params, state.reference, opt_state, state.began, key, state.step + 1), metrics
 
@@ -256,11 +261,9 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
 
 
 def _refuse(preferences: Preferences, config: Config) -> None:
-    """Preferences of which nothing can be learned."""
+    """Preferences by scores of which nothing can be learned."""
     about = f"cpl: the preferences of dataset {preferences.about.name!r}"
     score = np.asarray(preferences.score)
-    if config.comparisons == "given":
-        return
     if not np.isfinite(score).all():
         raise ValueError(
             f"{about} have no score for {(~np.isfinite(score)).sum()} of {len(score)} segments, which "
@@ -276,5 +279,5 @@ presets = Presets(
     small=Preset(SMALL, Hyper(learning_rate=1e-3, warmup_steps=500.0)),
     pendulum=Preset(SMALL, Hyper(learning_rate=1e-3, warmup_steps=500.0, alpha=0.3, bias=0.9)),
     cpl_bc=Preset(Config(), Hyper(bias=1.0, bc_coef=1.0)),
-    cpl_kl=Preset(Config(reference=True), Hyper(learning_rate=1e-5, alpha=0.2, bias=0.75)),
+    cpl_kl=Preset(Config(reference=True), Hyper(preference_rate=0.1, alpha=0.2, bias=0.75)),
 )

@@ -115,14 +115,14 @@ def advantage_weight(advantage: Float[Array, "*B"], beta: Float[Array, ""] | flo
     return jax.lax.stop_gradient(jnp.minimum(jnp.exp(beta * advantage), MOST))
 
 
-def networks_of(env: Env, config: Any, orthogonal: bool = False) -> Networks:
+def networks_of(env: Env, config: Any, weights: str = "torch") -> Networks:
     space = bounded_box(env, "IQL")
     form = partial(
         networks.FeedForward,
         obs_shape=env.obs_space.shape,
         hidden=config.hidden,
         activation=config.activation,
-        orthogonal=orthogonal,
+        weights=weights,
     )
     twins = networks.TwinCritics(form(math.prod(space.shape)), form(1))
     return Networks(twins, form(1), config.head == "normal")

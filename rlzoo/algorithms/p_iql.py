@@ -82,8 +82,10 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
     task = task_of(preferences, env, "p_iql")
     if task.obs.shape[1] < 2:
         raise ValueError("p_iql: segments of one step have no transitions; draw longer ones")
-    nets = iql.networks_of(env, config, orthogonal=True)
-    reward_net: Any = networks.FeedForward(1, env.obs_space.shape, config.hidden, config.activation, orthogonal=True)
+    nets = iql.networks_of(env, config, weights="orthogonal")
+    reward_net: Any = networks.FeedForward(
+        1, env.obs_space.shape, config.hidden, config.activation, weights="orthogonal"
+    )
 
     def policy(params, obs, key, deterministic=False):
         return space.from_policy(nets.sample(params, obs, key, deterministic))
@@ -141,5 +143,14 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
 
 presets = Presets(
     classic=Preset(Config(), Hyper()),
-    small=Preset(Config(batch_size=32, hidden=(64, 64)), Hyper(reward_steps=10_000.0, anneal_steps=20_000.0)),
+    small=Preset(
+        Config(batch_size=32, hidden=(64, 64)),
+        Hyper(
+            reward_learning_rate=1e-3,
+            actor_learning_rate=1e-3,
+            critic_learning_rate=1e-3,
+            reward_steps=2_000.0,
+            anneal_steps=4_000.0,
+        ),
+    ),
 )

@@ -23,7 +23,7 @@ def bernoulli_zeros(key: jax.Array, rate: float, n: int) -> Float[Array, "n"]:
 
 
 def keep_bits(key: jax.Array, rate: float, shape: tuple[int, ...]) -> Bool[Array, "..."]:
-    """Independent entries, False with probability ``rate`` rounded to 1/256: masks of millions of entries.
+    """Independent entries, False with probability ``rate``, rounded to 1/256 and 255/256 at most: masks of millions.
 
     Four entries share a word, and a word is a hash of its number: two rounds of a multiplicative mixer (of C. Wellons,
     lowbias32) keyed by ``key``, a tenth of the work of JAX's generator. Good enough for dropout, not for statistics.
@@ -38,5 +38,6 @@ def keep_bits(key: jax.Array, rate: float, shape: tuple[int, ...]) -> Bool[Array
         return x ^ (x >> 16)
 
     total = math.prod(shape)
+    threshold = min(round(256 * rate), 255)
     words = mixed(mixed(jnp.arange(-(-total // 4), dtype=jnp.uint32) ^ first) + second)
-    return (jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[:total] >= round(256 * rate)).reshape(shape)
+    return (jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[:total] >= threshold).reshape(shape)

@@ -84,27 +84,31 @@ def _features(obs: jax.Array, obs_shape: tuple[int, ...]) -> jax.Array:
 
 
 class Linear(nn.Module):
-    """A linear layer whose weights and biases start uniform within 1 / sqrt(inputs), as in PyTorch.
+    """A linear layer; ``weights`` says how it starts.
 
-    ``orthogonal``: weights of gain 1 and zero biases instead.
+    torch: weights and biases uniform within 1 / sqrt(inputs), as in PyTorch. xavier: biases so, weights uniform within
+    gain sqrt(6 / (inputs + outputs)) (Glorot & Bengio 2010). orthogonal: weights orthogonal of gain 1, biases zero.
     """
 
     features: int
-    orthogonal: bool = False
+    weights: str = "torch"
+    gain: float = 1.0  # of xavier
 
     @nn.compact
     def __call__(self, x: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
         shape = x.shape[-1], self.features
-        if self.orthogonal:
-            return x @ self.param("kernel", orthogonal, shape) + self.param(
-                "bias", nn.initializers.zeros, (self.features,)
-            )
-        bound = 1.0 / math.sqrt(x.shape[-1])
+        bound = 1.0 / math.sqrt(shape[0])
+        bounds = {"torch": bound, "xavier": self.gain * math.sqrt(6.0 / sum(shape))}
 
-        def uniform(key, shape):
+        def uniform(key, shape, bound):
             return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
-        return x @ self.param("kernel", uniform, shape) + self.param("bias", uniform, (self.features,))
+        if self.weights == "orthogonal":
+            kernel, bias = self.param("kernel", orthogonal, shape), self.param("bias", nn.initializers.zeros, shape[1:])
+        else:
+            kernel = self.param("kernel", uniform, shape, bounds[self.weights])
+            bias = self.param("bias", uniform, shape[1:], bound)
+        return x @ kernel + bias
 
 
 class FeedForward(nn.Module):
@@ -121,7 +125,7 @@ class FeedForward(nn.Module):
     layer_norm: bool = False
     dropout: float = 0.0  # the probability by which ``keep`` is 0
     norm_last: bool = False  # LayerNorm behind the activation
-    orthogonal: bool = False  # weights at the start
+    weights: str = "torch"  # at the start, see `Linear`
 
     @nn.compact
     def __call__(
@@ -139,12 +143,12 @@ class FeedForward(nn.Module):
         if keep is not None:
             keeps = jnp.split(keep / (1.0 - self.dropout), np.cumsum(self.hidden)[:-1], axis=-1)
         for width, factor in zip(self.hidden, keeps, strict=True):
-            x = Linear(width, self.orthogonal)(x)
+            x = Linear(width, self.weights, math.sqrt(2.0))(x)
             x = x if factor is None else x * factor
             x = nn.LayerNorm(epsilon=1e-5)(x) if self.layer_norm and not self.norm_last else x
             x = ACTIVATIONS[self.activation](x)
             x = nn.LayerNorm(epsilon=1e-5)(x) if self.layer_norm and self.norm_last else x
-        return Linear(self.features, self.orthogonal, name="head")(x)
+        return Linear(self.features, self.weights, name="head")(x)
 
 
 class ScoreNetwork(nn.Module):

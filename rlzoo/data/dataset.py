@@ -241,7 +241,10 @@ def fits(numbers: int, where: str) -> None:
         )
 
 
-def finite(x: np.ndarray, where: str, key: str) -> None:
+ENDS = "drop those rows, and mark the rows before them as the last of their episodes"
+
+
+def finite(x: np.ndarray, where: str, key: str, remedy: str = ENDS) -> None:
     """Refuse NaN and infinities, by row."""
     rows = x.reshape(len(x), -1)
     bad = ~np.isfinite(rows)
@@ -250,16 +253,21 @@ def finite(x: np.ndarray, where: str, key: str) -> None:
         value = rows[row, np.argmax(bad[row])]
         raise ValueError(
             f"{where}: {key} is not finite in {bad.any(axis=1).sum()} of {len(x)} rows, first in row {row}: {value}; "
-            "drop those rows, and mark the rows before them as the last of their episodes"
+            f"{remedy}"
         )
+
+
+def same_env(about: About, env: Env) -> bool:
+    """Whether data of this origin may be of this environment: by its name, its family's, or as nothing is known."""
+    family = env.name.rpartition("/")[2].partition(" ")[0]  # of brax/hopper spring: hopper
+    return about.env in ("", env.name, family)
 
 
 def check_for(dataset: Dataset, env: Env, who: str) -> None:
     """Refuse a dataset that another environment recorded, as far as spaces and names can tell."""
     about, space = dataset.about, env.action_space
     what = f"{who}: dataset {about.name!r}"
-    family = env.name.rpartition("/")[2].partition(" ")[0]  # of brax/hopper spring: hopper
-    if about.env and about.env not in (env.name, family):
+    if not same_env(about, env):
         raise ValueError(
             f"{what} was recorded in {about.env}, not in {env.name}; evaluate in the same environment; if it is the "
             "same, dataset.replace(about=dataset.about._replace(env='')) says nothing about it"

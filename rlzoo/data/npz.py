@@ -67,7 +67,7 @@ def read(path: str | Path, fields: tuple[str, ...]) -> tuple[dict[str, np.ndarra
 
 def _damaged(path: Path, error: Exception) -> ValueError:
     what = f"{type(error).__name__}: {error}"
-    return ValueError(f"{path} is damaged, or no npz file ({what}); write it again with rlzoo.data.save")
+    return ValueError(f"{path} is damaged, or no npz file ({what}); write it again")
 
 
 def _about(text: np.ndarray | None, path: Path) -> About:

@@ -2,7 +2,9 @@
 
     drawn = preferences.segments(dataset, 2_000, length=64, key=key)
     score = preferences.regret_score(drawn, oracle, oracle_state, key)      # or reward_score(drawn)
-    data  = preferences.compare(drawn, score, key=key)                      # the `task` of rlzoo.cpl
+    data  = preferences.compare(drawn, score)                               # the `task` of rlzoo.cpl
+
+Labels of people go into `Preferences` directly, with scores of NaN.
 
 The regret estimator and the pairing are those of Hejna et al. 2024, arXiv:2310.13639, Section 4 and its code.
 Shapes: M segments of k steps, P comparisons.
@@ -18,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from rlzoo.data import npz
-from rlzoo.data.dataset import About, Dataset, check_for, checksum, equal_rows, finite
+from rlzoo.data.dataset import About, Dataset, check_for, checksum, equal_rows, finite, same_env
 from rlzoo.types import Algorithm, Box, Env
 
 FIELDS = ("obs", "action", "score", "first", "second", "label")
@@ -78,17 +80,21 @@ def task_of(preferences: Preferences, env: Env, who: str, ties: bool = False) ->
     Args:
         ties: whether all labels may be ties, where scores are compared.
     Raises:
-        ValueError: the preferences are not of this environment, or all of them are ties; for the algorithm ``who``.
+        ValueError: the preferences fail a check of `checked`, are not of this environment, its box of actions is
+            unbounded, or all of them are ties; for the algorithm ``who``.
     """
+    where = f"{who}: the preferences of dataset {preferences.about.name!r}"
+    if isinstance(env.action_space, Box) and not env.action_space.bounded:
+        raise ValueError(
+            f"{env.name}: its action space is an unbounded box; {who} needs a bounded one; wrap the actions"
+        )
+    preferences = checked(_arrays(preferences), preferences.about, where)
     num_segments, length = preferences.obs.shape[:2]
     flat = lambda x: x.reshape(num_segments * length, *x.shape[2:])  # noqa: E731
     obs, rows = flat(preferences.obs), jnp.zeros(num_segments * length)
     check_for(Dataset(obs, flat(preferences.action), rows, obs, rows, rows, preferences.about), env, who)
     if not ties and np.all(np.asarray(preferences.label) == 0.5):
-        raise ValueError(
-            f"{who}: the preferences of dataset {preferences.about.name!r} are {len(preferences.label)} ties and no "
-            "more: nothing can be learned from them"
-        )
+        raise ValueError(f"{where} are {len(preferences.label)} ties and no more: nothing can be learned from them")
     action = env.action_space.to_policy(preferences.action)
     if isinstance(env.action_space, Box):
         action = jnp.clip(action, -BORDER, BORDER)
@@ -133,29 +139,39 @@ def regret_score(
 
     Args:
         oracle, state: an algorithm with a critic, such as SAC, trained in the segments' environment; of one agent.
+        num_actions: 1 or more.
     Raises:
         ValueError: the oracle has no critic, is a sweep, or is of another environment.
     """
-    if oracle.num_hypers is not None:
+    if num_actions < 1:
+        raise ValueError(f"num_actions={num_actions}; it must be 1 or more")
+    if oracle.num_hypers is not None or state.key.ndim:
         raise ValueError("the oracle must be one agent; give rlzoo.setting(runs, i) and rlzoo.lane(state, i, seed)")
     if oracle.value is None:
         raise ValueError(f"the oracle, {oracle.name}, has no critic; use one with values, such as sac")
-    of = oracle.env.name
-    if segments.about.env and segments.about.env != of:
-        raise ValueError(f"the segments are of {segments.about.env}, the oracle of {of}; train one in that environment")
-    if segments.obs.shape[2:] != oracle.env.obs_space.shape:
+    of, space = oracle.env.name, oracle.env.action_space
+    if not same_env(segments.about, oracle.env):
         raise ValueError(
-            f"the segments have observations {list(segments.obs.shape[2:])}, the oracle of {of} "
-            f"{list(oracle.env.obs_space.shape)}; train one in their environment"
+            f"the segments are of {segments.about.env}, the oracle of {of}; train one in that environment; if it is "
+            "the same, segments.replace(about=segments.about._replace(env='')) says nothing about it"
         )
+    discrete = jnp.issubdtype(segments.action.dtype, jnp.integer)
+    given = segments.obs.shape[2:], segments.action.shape[2:], discrete
+    needed = oracle.env.obs_space.shape, space.shape, not isinstance(space, Box)
+    if given != needed:
+        what = [
+            f"observations {list(obs)} and {'discrete' if kind else 'continuous'} actions {list(action)}"
+            for obs, action, kind in (given, needed)
+        ]
+        raise ValueError(f"the segments have {what[0]}, the oracle of {of} {what[1]}; train one in their environment")
     actor, critic = oracle.actor(state), oracle.value
 
     @jax.jit
     def values(obs, keys):
         def one(key):
             action = oracle.policy(actor, obs, key)
-            if isinstance(oracle.env.action_space, Box):
-                action = jnp.clip(action, oracle.env.action_space.low, oracle.env.action_space.high)
+            if isinstance(space, Box):
+                action = jnp.clip(action, space.low, space.high)
             return critic(state, oracle.hyper, obs, action)[0]
 
         return jax.lax.map(one, keys).mean(axis=0)
@@ -195,7 +211,7 @@ def compare(
     score, total = jnp.asarray(score, jnp.float32), segments.obs.shape[0]
     if score.shape != (total,):
         raise ValueError(f"score has shape {list(score.shape)}; it must be [{total}], one of each segment")
-    finite(np.asarray(score), "preferences", "score")
+    finite(np.asarray(score), "preferences", "score", "an oracle's values or rewards are; train it again")
     if (num_pairs is not None or temperature is not None) and key is None:
         raise ValueError("random pairs and drawn labels need a key; give key=jax.random.key(0)")
     if temperature is not None and not temperature > 0.0:
@@ -220,8 +236,14 @@ def compare(
 
 
 def save(path: str | Path, preferences: Preferences) -> Path:
-    """Write ``path``, compressed; a kill in between leaves no half file. Returns the path, which ends in .npz."""
-    return npz.write(path, {field: np.asarray(getattr(preferences, field)) for field in FIELDS}, preferences.about)
+    """Write ``path``, compressed; a kill in between leaves no half file. Returns the path, which ends in .npz.
+
+    Raises:
+        ValueError: the preferences fail a check of `checked`.
+    """
+    arrays = _arrays(preferences)
+    checked(arrays, preferences.about, f"the preferences for {path}")
+    return npz.write(path, arrays, preferences.about)
 
 
 def load(path: str | Path) -> Preferences:
@@ -232,6 +254,10 @@ def load(path: str | Path) -> Preferences:
     """
     arrays, about = npz.read(path, FIELDS)
     return checked(arrays, about, str(path))
+
+
+def _arrays(preferences: Preferences) -> dict[str, np.ndarray]:
+    return {field: np.asarray(getattr(preferences, field)) for field in FIELDS}
 
 
 def checked(arrays: dict[str, np.ndarray], about: About, where: str) -> Preferences:
@@ -253,7 +279,7 @@ def checked(arrays: dict[str, np.ndarray], about: About, where: str) -> Preferen
     if not len(obs) or not pairs:
         raise ValueError(f"{where}: {len(obs)} segments and {pairs} comparisons; it needs one or more of both")
     for key in ("obs", "action"):
-        finite(arrays[key].astype(np.float32), where, key)
+        finite(arrays[key].astype(np.float32), where, key, "rows are segments; drop those, and their comparisons")
     _one_of(arrays["label"], (0.0, 0.5, 1.0), where)
     for key in ("first", "second"):
         index = arrays[key]

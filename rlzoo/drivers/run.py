@@ -65,6 +65,7 @@ def run(
     keep: int = 3,
     quiet: bool = False,
     how_to_resume: str | None = None,
+    start: Any = None,
 ) -> Run:
     """Train up to update ``num_updates``, reporting on the way.
 
@@ -79,11 +80,12 @@ def run(
         eval_episodes: per lane and evaluation; 0 does not evaluate. deterministic: act by the policy's mode in them.
         sinks: of csv, tensorboard, wandb. keep: so many newest checkpoints.
         how_to_resume: what to tell the user after Ctrl-C.
+        start: a State to begin from instead of a fresh one, such as of an earlier phase, whose updates count; consumed.
     Raises:
         ValueError: the directory holds a run already and ``resume`` is False, or holds none and it is True.
     """
     directory = None if directory is None else Path(directory)
-    state = _start(algo, key, directory, resume, quiet)
+    state = _start(algo, key, directory, resume, quiet, start)
     done = int(state.step)
     if report_every is None:
         report_every = max(1, num_updates // 20)
@@ -127,7 +129,7 @@ def run(
                 output.write(rows)
             bar.update(lanes * steps_so_far(), _headline(algo, summary))
 
-        if done == 0:  # the untrained policy belongs to every curve; its training metrics are not there yet
+        if done == 0 or not resume:  # where training begins belongs to every curve; its metrics are not there yet
             names = jax.eval_shape(algo.step, state, algo.hyper, algo.task)[1]
             report({name: np.full((1, *state.key.shape), np.nan, np.float32) for name in names})
         while done < num_updates and not stop.asked:
@@ -158,11 +160,11 @@ def run(
     return Run(state, merged, steps, returns, list(failures.values()), interrupted)
 
 
-def _start(algo: Algorithm, key: jax.Array, directory: Path | None, resume: bool, quiet: bool) -> Any:
+def _start(algo: Algorithm, key: jax.Array, directory: Path | None, resume: bool, quiet: bool, start: Any) -> Any:
     if directory is None:
         if resume:
             raise ValueError("resume=True needs the directory of the run to resume")
-        return training.init(algo, key, quiet)
+        return training.init(algo, key, quiet) if start is None else start
     saved = checkpoint.any_in(directory / "checkpoints")
     if resume:
         if not saved:
@@ -171,7 +173,7 @@ def _start(algo: Algorithm, key: jax.Array, directory: Path | None, resume: bool
     if saved:
         raise ValueError(f"{directory} holds a run already; resume it, or choose another directory")
     directory.mkdir(parents=True, exist_ok=True)
-    return training.init(algo, key, quiet)
+    return training.init(algo, key, quiet) if start is None else start
 
 
 def _resumed(algo: Algorithm, key: jax.Array, path: Path) -> Any:
