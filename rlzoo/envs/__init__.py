@@ -6,11 +6,12 @@ from typing import Any
 import jax
 
 from rlzoo.envs import brax, gymnax, probe, risky_point_mass
+from rlzoo.envs.adversarial import adversarial, with_adversary, with_protagonist
 from rlzoo.envs.stochastic import stochastic
 from rlzoo.names import unknown
 from rlzoo.types import Env
 
-__all__ = ["make", "names", "stochastic"]
+__all__ = ["adversarial", "make", "names", "stochastic", "with_adversary", "with_protagonist"]
 
 SUITES = {"gymnax": gymnax, "brax": brax, "rlzoo": risky_point_mass, "probe": probe}
 
