@@ -24,6 +24,8 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/sac.py
 	$(BIN)/python benchmarks/offline.py
 	$(BIN)/python benchmarks/cdsa.py
+	$(BIN)/python benchmarks/cpl.py
+	$(BIN)/python benchmarks/qarl.py
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

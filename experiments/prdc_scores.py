@@ -1,10 +1,10 @@
-"""PRDC and A2PR beside BC and TD3+BC on recorded data: all seeds of each in one program.
+"""PRDC and A2PR beside BC, TD3+BC and IQL on recorded data: all seeds of each in one program.
 
     python experiments/prdc_scores.py [--data FILE ...] [--steps 20000] [--seeds 8] [--record]
 
 Scores are normalised: 0 is the random policy's return, 100 that of the agent which recorded the data. Bars are the
-better score of BC and TD3+BC. Six minutes on two cores. For brax record the data first, with make_datasets.py, and take
---data data/hopper-medium.npz --steps 100000: hours on two cores, most of them A2PR's. Called again it goes on.
+better score of BC and TD3+BC. Eight minutes on two cores. For brax record the data first, with make_datasets.py, and
+take --data data/hopper-medium.npz --steps 100000: hours on two cores, most of them A2PR's. Called again it goes on.
 """
 
 import argparse
@@ -22,7 +22,7 @@ parser.add_argument("--data", nargs="+", type=Path, default=[Path(path) for path
 parser.add_argument("--env", help="to evaluate in; default: the one that recorded the data")
 parser.add_argument("--steps", type=int, default=20_000, help="gradient steps of the critics")
 parser.add_argument("--seeds", type=int, default=8)
-parser.add_argument("--algorithms", nargs="+", default=["bc", "td3_bc", "prdc", "a2pr"])
+parser.add_argument("--algorithms", nargs="+", default=["bc", "td3_bc", "iql", "prdc", "a2pr"])
 parser.add_argument("--directory", type=Path, default=Path("runs/prdc_scores"))
 parser.add_argument("--record", action="store_true", help="write the figures into docs/results.md")
 options = parser.parse_args()
@@ -53,6 +53,6 @@ for path in options.data:
     if options.record:
         figures = []
         for algorithm, each in scores.items():
-            bar = f">= {base:.1f}" if algorithm in ("prdc", "a2pr") else ""
+            bar = f">= {base:.1f}" if algorithm in ("prdc", "a2pr") and np.isfinite(base) else ""
             figures.append(rlzoo.report.returns_figures(algorithm, each)[1]._replace(bar=bar))
         rlzoo.report.record(title, figures)

@@ -1,13 +1,14 @@
 """rlzoo: reinforcement-learning algorithms as pure functions in JAX, compiled whole and vmapped over everything."""
 
 from rlzoo import data, envs, report
-from rlzoo.algorithms import a2c, a2pr, a3c, bc, cdsa, cpl, ga3c, iql, p_iql, ppo, prdc, sac, stac, td3_bc
+from rlzoo.algorithms import a2c, a2pr, a3c, bc, cdsa, cpl, ga3c, iql, p_iql, ppo, prdc, qarl, sac, stac, td3_bc
 from rlzoo.drivers.checkpoint import load, save
-from rlzoo.drivers.evaluate import evaluate, value_error
+from rlzoo.drivers.evaluate import evaluate, robustness, value_error
 from rlzoo.drivers.run import run
 from rlzoo.drivers.snapshots import snapshots
 from rlzoo.drivers.sweep import branch, grid, lane, setting, sweep, sweep_grid
 from rlzoo.drivers.train import init, resume, train, updates_for
+from rlzoo.drivers.versus import against, worst_case
 
 __version__ = "0.1.0"
 
@@ -23,6 +24,7 @@ ALGORITHMS = {
     "p_iql": p_iql,
     "ppo": ppo,
     "prdc": prdc,
+    "qarl": qarl,
     "sac": sac,
     "stac": stac,
     "td3_bc": td3_bc,
@@ -33,6 +35,7 @@ __all__ = [
     "a2c",
     "a2pr",
     "a3c",
+    "against",
     "bc",
     "branch",
     "cdsa",
@@ -49,8 +52,10 @@ __all__ = [
     "p_iql",
     "ppo",
     "prdc",
+    "qarl",
     "report",
     "resume",
+    "robustness",
     "run",
     "sac",
     "save",
@@ -63,4 +68,5 @@ __all__ = [
     "train",
     "updates_for",
     "value_error",
+    "worst_case",
 ]

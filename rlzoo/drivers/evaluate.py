@@ -47,6 +47,41 @@ def evaluate(
     return _evaluation(algo.actor, algo.policy, *static, axes, state.key.ndim)(state, task, key)
 
 
+def robustness(
+    algo: Algorithm,
+    env: Env,
+    state: Any,
+    key: jax.Array,
+    num_episodes: int,
+    task: Any,
+    deterministic: bool = True,
+) -> Episodes:
+    """Evaluate every lane's policy at M parameters of an environment, in one program.
+
+        grid = rlzoo.envs.vary(env, {"m": np.linspace(0.5, 1.5, 11), "l": np.linspace(0.5, 1.5, 11)})
+        returns = rlzoo.robustness(runs, env, state, key, 16, grid).returns        # [121, H, S, 16]
+
+    All policies see the same episodes at the same parameters.
+
+    Args: as for `evaluate`, but for
+        task: parameters whose changed leaves have one more axis [M] than ``env.params``, as of `rlzoo.envs.vary`.
+    Returns:
+        returns and lengths, f32[M, num_episodes], for a sweep f32[M, H, S, num_episodes].
+    Raises:
+        ValueError: no leaf has that axis, or their lengths differ.
+    """
+    _checked(algo, env, state, num_episodes, env.params)
+    axes = Axes(swept_axes(env.params, task, "task"))
+    lengths = {x.shape[0] for axis, x in zip(axes.leaves, jax.tree.leaves(task), strict=True) if axis is not None}
+    if len(lengths) != 1:
+        what = f"have lengths {sorted(lengths)}" if lengths else "are missing"
+        raise ValueError(
+            f"the varied parameters {what}; they must have one more axis of one length; see rlzoo.envs.vary"
+        )
+    static = (env.reset, env.step, env.horizon, num_episodes, deterministic)
+    return _robustness(algo.actor, algo.policy, *static, axes, state.key.ndim)(state, task, key)
+
+
 def value_error(
     algo: Algorithm,
     env: Env,
@@ -129,6 +164,13 @@ def _evaluation(actor, policy, reset, step, horizon, num_episodes, deterministic
         return jax.jit(one_lane)
 
     return jax.jit(_over_lanes(one_lane, axes.tree, None))
+
+
+@functools.lru_cache(maxsize=64)
+def _robustness(actor, policy, reset, step, horizon, num_episodes, deterministic, axes, lanes):
+    one_task = Axes(jax.tree.map(lambda axis: None, axes.tree, is_leaf=lambda x: x is None))
+    run = _evaluation(actor, policy, reset, step, horizon, num_episodes, deterministic, one_task, lanes)
+    return jax.jit(jax.vmap(run, (None, axes.tree, None)))
 
 
 @functools.lru_cache(maxsize=64)

@@ -8,10 +8,11 @@ import jax
 from rlzoo.envs import brax, gymnax, probe, risky_point_mass
 from rlzoo.envs.adversarial import adversarial, with_adversary, with_protagonist
 from rlzoo.envs.stochastic import stochastic
+from rlzoo.envs.vary import vary
 from rlzoo.names import unknown
 from rlzoo.types import Env
 
-__all__ = ["adversarial", "make", "names", "stochastic", "with_adversary", "with_protagonist"]
+__all__ = ["adversarial", "make", "names", "stochastic", "vary", "with_adversary", "with_protagonist"]
 
 SUITES = {"gymnax": gymnax, "brax": brax, "rlzoo": risky_point_mass, "probe": probe}
 

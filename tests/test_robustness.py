@@ -1,0 +1,140 @@
+"""Parameters by name, grids of them, and adversaries trained against frozen policies."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import assert_same_bits, plane
+
+import rlzoo
+from rlzoo.envs import adversarial, stochastic, vary
+from rlzoo.types import Algorithm
+
+KEY = jax.random.key(14)
+
+
+@pytest.fixture(scope="module")
+def pendulum():
+    return rlzoo.envs.make("gymnax/Pendulum-v1")
+
+
+def known(env, gain=1.0):
+    """An algorithm whose policy needs no training: a torque of gain sin(theta)."""
+    policy = lambda actor, obs, key, deterministic=False: actor * obs[..., 1:2]  # noqa: E731
+    state = rlzoo.sac.State(*[()] * 5, key=KEY, step=jnp.int32(0))
+    return Algorithm("known", None, env, (), env.params, None, None, lambda state: jnp.float32(gain), policy, 1), state
+
+
+def test_every_combination_by_name(pendulum):
+    params = vary(pendulum, {"m": [1.0, 2.0], "l": [0.5, 1.0, 1.5]})
+    assert params.m.tolist() == [1, 1, 1, 2, 2, 2] and params.l.tolist() == [0.5, 1.0, 1.5] * 2
+    assert jnp.ndim(params.g) == 0
+    noisy = stochastic(pendulum)
+    params = vary(noisy, {"action_noise": [0.0, 0.3], "g": [9.0, 10.0]})
+    assert params.env.g.tolist() == [9.0, 10.0] * 2 and params.action_noise.tolist() == pytest.approx([0, 0, 0.3, 0.3])
+    game = adversarial(pendulum)
+    params = vary(game.env, {"disturbance 0": [-0.5, 0.5], "m": [1.0]})
+    assert params.disturbance.tolist() == [[-0.5], [0.5]] and params.env.m.tolist() == [1.0, 1.0]
+    assert vary(plane(), {"bonus": [1.0, 2.0]})["bonus"].tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("backend", ["spring", "mjx"])
+def test_bodies_of_brax(backend):
+    env = rlzoo.envs.make("brax/hopper", backend=backend)
+    params = vary(env, {"mass torso": [2.0, 4.0], "mass foot": [3.0], "friction": [0.5], "gravity": [-5.0]})
+    np.testing.assert_allclose(params.body_mass[:, 1], [2.0, 4.0])
+    np.testing.assert_allclose(params.body_mass[:, 4], [3.0, 3.0])
+    np.testing.assert_allclose(params.body_mass[:, 2], env.params.body_mass[2])
+    np.testing.assert_allclose(params.link.inertia.mass[:, 0], [2.0, 4.0])
+    assert (np.asarray(params.geom_friction)[:, :, 0] == 0.5).all()
+    np.testing.assert_array_equal(params.geom_friction[0, :, 1:], env.params.geom_friction[:, 1:])
+    assert params.gravity[:, 2].tolist() == params.opt.gravity[:, 2].tolist() == [-5.0, -5.0]
+
+
+def test_names_and_numbers_that_cannot_be(pendulum):
+    for env, values, message in (
+        (pendulum, {"mass": [1.0]}, "unknown parameter of gymnax/Pendulum-v1 'mass'; .*max_speed"),
+        (pendulum, {"m": [1.0, -1.0]}, r"m=\[1.0, -1.0\]; each must be positive, as the default 1"),
+        (pendulum, {"m": [1.0, float("nan")]}, "it needs one or more finite numbers"),
+        (pendulum, {"m": []}, r"m=\[\]; it needs one or more finite numbers"),
+        (pendulum, {}, "nothing to vary; gymnax/Pendulum-v1 has .*max_torque"),
+        (rlzoo.envs.make("brax/hopper"), {"mass hand": [1.0]}, "unknown parameter of brax/hopper spring 'mass hand'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            vary(env, values)
+
+
+def test_a_grid_is_its_cells(pendulum):
+    """Each cell as `evaluate` with that cell's parameters alone, and the same episodes in all."""
+    algo, state = known(pendulum)
+    grid = vary(pendulum, {"m": [0.5, 1.5], "l": [0.8, 1.0]})
+    episodes = rlzoo.robustness(algo, pendulum, state, KEY, 3, grid)
+    assert episodes.returns.shape == episodes.lengths.shape == (4, 3)
+    for i in range(4):
+        one = pendulum.params.replace(m=grid.m[i], l=grid.l[i])
+        np.testing.assert_allclose(
+            episodes.returns[i], rlzoo.evaluate(algo, pendulum, state, KEY, 3, task=one).returns, rtol=1e-3
+        )
+    assert len(np.unique(np.asarray(episodes.returns))) == 12
+    with pytest.raises(ValueError, match="the varied parameters are missing"):
+        rlzoo.robustness(algo, pendulum, state, KEY, 3, pendulum.params)
+    with pytest.raises(ValueError, match=r"have lengths \[2, 4\]"):
+        rlzoo.robustness(algo, pendulum, state, KEY, 3, grid.replace(g=jnp.ones(2)))
+
+
+@pytest.fixture(scope="module")
+def small():
+    """SAC on `plane`, two settings times two seeds."""
+    config = rlzoo.sac.Config(hidden=(16,), warmup=64, batch_size=32, capacity=512, num_envs=4, num_updates=4)
+    algo = rlzoo.sac.make(plane(), config, rlzoo.sac.Hyper(actor_learning_rate=1e-2, critic_learning_rate=1e-2))
+    runs = rlzoo.sweep(algo, rlzoo.grid(algo.hyper, gamma=[0.5, 0.9]))
+    return runs, rlzoo.train(runs, jax.random.split(KEY, 2), 20)[0]
+
+
+def test_a_grid_of_a_sweep(small):
+    runs, state = small
+    grid = vary(plane(), {"bonus": [0.5, 2.5, 1.0]})
+    episodes = rlzoo.robustness(runs, runs.env, state, KEY, 4, grid)
+    assert episodes.returns.shape == (3, 2, 2, 4)
+    np.testing.assert_allclose(
+        episodes.returns[1] - episodes.returns[0], 2.0 * episodes.lengths[0], rtol=1e-4, atol=1e-3
+    )  # the bonus is a reward: the same episodes pay 2 a step more
+
+
+def test_each_lane_against_its_own(small):
+    """Adversaries that push by a constant: a sweep's lanes meet theirs, as one agent does."""
+    runs, state = small
+    game = adversarial(plane(), on="action", max_force=0.5)
+    pushes = jnp.array([[0.0, 0.4], [-0.8, 1.0]])
+    policy = lambda push, obs, key: jnp.full(2, push)  # noqa: E731
+    episodes = rlzoo.against(runs, game, state, policy, pushes, KEY, 5)
+    assert episodes.returns.shape == (2, 2, 5)
+    for h, s in np.ndindex(2, 2):
+        lane = rlzoo.lane(state, h, s)
+        wanted = rlzoo.against(runs.base, game, lane, policy, pushes[h, s], KEY, 5)
+        np.testing.assert_allclose(episodes.returns[h, s], wanted.returns, rtol=1e-4, atol=1e-4)
+
+
+def test_a_constant_adversary_is_a_disturbance(pendulum):
+    algo, state = known(pendulum, 0.5)
+    game = adversarial(pendulum, max_force=0.5)
+    faced = rlzoo.against(algo, game, state, lambda push, obs, key: jnp.full(1, push), jnp.float32(0.6), KEY, 3)
+    disturbed = game.env.params._replace(disturbance=jnp.array([0.3]))
+    alone = rlzoo.evaluate(algo, game.env, state, KEY, 3, task=disturbed)
+    np.testing.assert_allclose(faced.returns, alone.returns, rtol=1e-3)
+    assert not np.allclose(alone.returns, rlzoo.evaluate(algo, game.env, state, KEY, 3).returns, rtol=1e-2)
+
+
+def test_a_fresh_adversary_finds_the_weakness(small):
+    """Against each lane its own: what it trains for costs every policy something; and the policies are as before."""
+    runs, state = small
+    game = adversarial(plane(), on="action", max_force=0.8)
+    before = jax.tree.map(jnp.copy, state)
+    config = rlzoo.sac.Config(hidden=(16,), warmup=200, batch_size=64, capacity=4_000, num_envs=10, num_updates=10)
+    rates = rlzoo.sac.Hyper(actor_learning_rate=3e-3, critic_learning_rate=3e-3, gamma=0.9)
+    attacked, alone = rlzoo.worst_case(runs, game, state, KEY, 3_200, 64, config, rates)
+    attacked, alone = attacked.returns, alone.returns
+    assert attacked.shape == alone.shape == (2, 2, 64)
+    assert_same_bits(before, state)
+    np.testing.assert_allclose(alone, rlzoo.evaluate(runs, game.env, state, KEY, 64).returns)
+    assert attacked.mean() < alone.mean() - 0.1, (attacked.mean(-1), alone.mean(-1))
