@@ -113,7 +113,7 @@ def test_a_force_on_a_foot():
     """mjx: pushes reach the named body, persist through the frame-skip, and are gone with the next step."""
     env = rlzoo.envs.make("brax/hopper", backend="mjx")
     game = adversarial(env, max_force=100.0)
-    assert game.forces == ("foot x", "foot z") and game.unit == "N"
+    assert game.forces == ("foot x", "foot z") and game.unit == "N, of twists N m"
     step, reset = jax.jit(game.step), jax.jit(game.env.reset)
     _, state = reset(KEY, game.env.params)
     still, pushed = (step(KEY, state, jnp.zeros(3), jnp.array(x), game.env.params) for x in ([0.0, 0.0], [1.0, 0.0]))

@@ -148,7 +148,13 @@ QARL_HYPER = {
     "threshold": -1e9,
     "init_temperature": 0.1,
 }
-QARL_IDLE = ("threshold", "target_shape", "point_step", "linear_iterations")  # of other curricula, or not binding here
+QARL_IDLE = (
+    "threshold",
+    "target_shape",
+    "point_step",
+    "linear_iterations",
+    "attack_iterations",
+)  # of other curricula, or not binding here
 QARL_SHARED = (".count", ".step", ".truncated", ".terminated", ".curriculum.shape")
 QARL_BAD = (({"opponent": "quantl"}, "unknown opponent 'quantl'; did you mean 'quantal'"),)
 

@@ -280,10 +280,7 @@ def test_what_the_replays_hold(algo, trained):
         assert (np.abs(np.asarray(rows.action)) <= np.array(width) * 1.00001).all()
         assert (np.abs(np.asarray(rows.action)[:72]).max(0) > 0.5 * np.array(width)).all()
     # plane's reward is at most 0.5, where the point is at the origin.
-    assert (
-        float(state.replay.protagonist.reward.max()) <= 0.5 <= 0.6
-        and float(state.replay.adversary.reward.min()) >= -0.5
-    )
+    assert float(state.replay.protagonist.reward.max()) <= 0.5 and float(state.replay.adversary.reward.min()) >= -0.5
     assert float(state.replay.protagonist.reward.min()) < -0.6 and float(state.replay.adversary.reward.max()) > 0.6
 
 
@@ -364,6 +361,45 @@ def test_an_adversary_with_a_budget(game):
     assert float(forced.params.adversary.log_temperature) != pytest.approx(np.log(0.005))  # learned
 
 
+def test_cats_attack_by_hand():
+    """Down the normal's density, 26 times at most, and inside of its ball; its radius by the iteration."""
+    mean, std = np.array([[0.1, -0.4], [0.0, 0.0]]), np.array([[0.5, 1.0], [2.0, 0.05]])
+    action = np.array([[0.3, -0.2], [0.5, 0.9]])
+    wanted = []
+    for m, s, a in zip(mean, std, action, strict=True):
+        at = a.copy()
+        for _ in range(26):
+            change = -3.0 * stats.norm(m, s).pdf(at) * -(at - m) / s**2
+            at = at + change
+            if (np.abs(change) <= 1e-3).all():
+                break
+        wanted.append(at - a)
+    far, near = (
+        qarl.attack(*(jnp.asarray(x, jnp.float32) for x in (mean, np.log(std), action)), jnp.full(2, radius))
+        for radius in (1e3, 0.2)
+    )
+    np.testing.assert_allclose(far, wanted, rtol=1e-4, atol=1e-5)
+    sizes = np.linalg.norm(wanted, axis=1, keepdims=True)
+    np.testing.assert_allclose(near, wanted * np.minimum(1.0, 0.2 / sizes), rtol=1e-4, atol=1e-5)
+    shares = [float(qarl.attack_share(jnp.int32(i), qarl.Hyper())) for i in (0, 40, 70, 100, 160, 199, 300)]
+    np.testing.assert_allclose(shares, [0.0, 0.0, 0.25, 0.5, 1.0, 1.0, 1.0], atol=1e-6)
+
+
+@pytest.mark.slow
+def test_cat_stores_what_was_done(game):
+    """Disturbed actions are in the replay: what moved the environment, not what the policy wanted."""
+    hyper = HYPER._replace(attack_iterations=1.0)
+    algo = qarl.make(game, replace(SMALL, opponent="myopic"), hyper)
+    state, _ = rlzoo.train(algo, KEY, 3)
+    rows = state.replay.protagonist
+    used = slice(18, 54)  # of the second and third iteration, at the whole radius
+    moved = (np.asarray(rows.next_obs) - np.asarray(rows.obs))[used] / [0.5, 0.2]
+    error = moved - np.asarray(rows.action)[used]
+    assert np.abs(error.mean(0)).max() < 0.15 and (np.abs(error) < 5 * 0.1 / np.array([0.5, 0.2])).all()
+    with pytest.raises(ValueError, match="opponent='myopic' disturbs actions, not N m"):
+        qarl.make(adversarial(rlzoo.envs.make("gymnax/Pendulum-v1")), replace(SMALL, opponent="myopic"))
+
+
 @pytest.mark.slow  # a program of its own for each
 @pytest.mark.parametrize("opponent", ["rational", "none"])
 def test_baselines_see_no_alpha(game, opponent):
@@ -424,11 +460,15 @@ def test_bad_input(game):
     for change, message in (
         ({"num_envs": 3}, "num_envs=3 does not divide num_episodes = 5; use"),
         ({"capacity": 100}, r"capacity=100 is no multiple of num_envs \* update_every = 3; use 99"),
+        (
+            {"critic_start": 99, "actor_start": 40, "capacity": 99},
+            "capacity=99 never holds more than the 99 transitions",
+        ),
         ({"homogeneous": True, "opponent": "rational"}, "opponent='rational' has no alpha; use 'quantal'"),
         ({"opponent": "quantl"}, "unknown opponent 'quantl'; did you mean 'quantal'"),
     ):
         with pytest.raises(ValueError, match=message):
             qarl.Config(**change)
     alone = qarl.make(game, replace(SMALL, opponent="none"))
-    with pytest.raises(ValueError, match="opponent='none' has no adversary"):
+    with pytest.raises(ValueError, match="opponent='none' has no adversary that learns"):
         qarl.adversary(alone)

@@ -38,17 +38,41 @@ def test_every_combination_by_name(pendulum):
     assert vary(plane(), {"bonus": [1.0, 2.0]})["bonus"].tolist() == [1.0, 2.0]
 
 
-@pytest.mark.parametrize("backend", ["spring", "mjx"])
-def test_bodies_of_brax(backend):
-    env = rlzoo.envs.make("brax/hopper", backend=backend)
-    params = vary(env, {"mass torso": [2.0, 4.0], "mass foot": [3.0], "friction": [0.5], "gravity": [-5.0]})
-    np.testing.assert_allclose(params.body_mass[:, 1], [2.0, 4.0])
-    np.testing.assert_allclose(params.body_mass[:, 4], [3.0, 3.0])
-    np.testing.assert_allclose(params.body_mass[:, 2], env.params.body_mass[2])
-    np.testing.assert_allclose(params.link.inertia.mass[:, 0], [2.0, 4.0])
+def test_bodies_of_brax():
+    env = rlzoo.envs.make("brax/walker2d")
+    params = vary(env, {"mass torso": [2.0, 9.0], "mass foot": [3.0], "friction": [0.5], "gravity": [-5.0]})
+    foot = env.params.link_names.index("foot") + 1
+    np.testing.assert_allclose(params.body_mass[:, 1], [2.0, 9.0])
+    np.testing.assert_allclose(params.body_mass[:, foot], [3.0, 3.0])
+    np.testing.assert_allclose(params.body_mass[:, 2], np.repeat(env.params.body_mass[2], 2))
+    np.testing.assert_allclose(params.link.inertia.mass[:, 0], [2.0, 9.0])
     assert (np.asarray(params.geom_friction)[:, :, 0] == 0.5).all()
     np.testing.assert_array_equal(params.geom_friction[0, :, 1:], env.params.geom_friction[:, 1:])
     assert params.gravity[:, 2].tolist() == params.opt.gravity[:, 2].tolist() == [-5.0, -5.0]
+
+
+@pytest.mark.parametrize("backend", ["spring", "generalized"])
+def test_what_is_varied_changes_what_happens(backend):
+    """Five steps of a pole that is heavier, or under less gravity; brax's spring keeps masses from the reset on."""
+    env = rlzoo.envs.make("brax/inverted_pendulum", backend=backend)
+
+    @jax.jit
+    def after(params):
+        _, state = env.reset(KEY, params)
+        one = lambda state, key: (env.step(key, state, jnp.full(1, 0.7), params)[0], ())  # noqa: E731
+        return jax.lax.scan(one, state, jax.random.split(KEY, 5))[0].inner.obs
+
+    still = after(env.params)
+    for change in ({"mass pole": [20.0]}, {"gravity": [-2.0]}):
+        one = jax.tree.map(lambda x, like: x[0] if jnp.ndim(x) > jnp.ndim(like) else x, vary(env, change), env.params)
+        assert not np.allclose(after(one), still, rtol=1e-3, atol=1e-4), change
+
+
+def test_masses_that_brax_does_not_know():
+    env = rlzoo.envs.make("brax/hopper")
+    with pytest.raises(ValueError, match="brax takes all its masses for 1 on this backend; use generalized or mjx"):
+        vary(env, {"mass torso": [2.0]})
+    assert vary(env, {"friction": [0.2, 0.4]}).geom_friction.shape[0] == 2
 
 
 def test_names_and_numbers_that_cannot_be(pendulum):
@@ -115,6 +139,21 @@ def test_each_lane_against_its_own(small):
         np.testing.assert_allclose(episodes.returns[h, s], wanted.returns, rtol=1e-4, atol=1e-4)
 
 
+def test_lanes_meet_adversaries_in_their_own_physics(small):
+    """A sweep over the game's parameters is evaluated under them, whoever opposes."""
+    game = adversarial(plane(), on="action", max_force=0.5)
+    base = rlzoo.sac.make(game.env, small[0].config, small[0].base.hyper)
+    runs = rlzoo.sweep(base, task=base.task._replace(max_force=jnp.array([0.01, 2.0])))
+    state = rlzoo.init(runs, jax.random.split(KEY, 2), quiet=True)
+    push = lambda actor, obs, key: jnp.full(2, actor)  # noqa: E731
+    faced = lambda task: rlzoo.against(runs, game, state, push, jnp.full((2, 2), -1.0), KEY, 4, task).returns  # noqa: E731
+    own = faced(None)
+    for h, limit in enumerate((0.01, 2.0)):
+        wanted = faced(game.env.params._replace(max_force=jnp.float32(limit)))[h]
+        np.testing.assert_allclose(own[h], wanted, rtol=1e-5, atol=1e-5)
+    assert not np.allclose(own[0], own[1])
+
+
 def test_a_constant_adversary_is_a_disturbance(pendulum):
     algo, state = known(pendulum, 0.5)
     game = adversarial(pendulum, max_force=0.5)
@@ -136,5 +175,6 @@ def test_a_fresh_adversary_finds_the_weakness(small):
     attacked, alone = attacked.returns, alone.returns
     assert attacked.shape == alone.shape == (2, 2, 64)
     assert_same_bits(before, state)
-    np.testing.assert_allclose(alone, rlzoo.evaluate(runs, game.env, state, KEY, 64).returns)
+    eval_key = jax.random.split(KEY)[1]
+    np.testing.assert_allclose(alone, rlzoo.evaluate(runs, game.env, state, eval_key, 64).returns)
     assert attacked.mean() < alone.mean() - 0.1, (attacked.mean(-1), alone.mean(-1))

@@ -19,9 +19,10 @@ components of the push. A sweep adds leading axes.
 
 Departures from the code: the curriculum's problem has one unknown and is solved on a grid. log pi is exact, without the
 1e-6 inside of its logarithm. Where episodes end early, a phase is E H steps nevertheless, temperatures go round, and J
-is of the first E episodes. With N > 1 the episodes run side by side, in the same ratio of updates to steps: a mode of
-ours, faster where environments are cheap in numbers. RARL, the force curriculum and SAC are the same file with another
-``opponent``.
+is of the first E episodes. The force curriculum's players see their budget as a share of the limit. Evaluation is at
+alpha 0 during training too. With N > 1 the episodes run side by side, in the same ratio of updates to steps but for
+those that are left: a mode of ours, faster where environments are cheap in numbers. RARL, the force curriculum, CAT and
+SAC are the same file with another ``opponent``.
 """
 
 import math
@@ -50,7 +51,7 @@ GRID = 256  # candidates for its next shape
 
 @dataclass(frozen=True)
 class Config(Structure):  # static: fixes shapes, loop lengths and branches
-    opponent: str = "quantal"  # quantal; rational: RARL; budgeted: the force curriculum; none: SAC alone
+    opponent: str = "quantal"  # quantal; rational: RARL; budgeted: the force curriculum; myopic: CAT; none: SAC alone
     curriculum: str = "gamma"  # gamma: self-paced; point: one temperature, self-paced; linear: by the clock
     draws: str = "episode"  # a temperature for every episode, or for every "iteration" (the code's "single")
     homogeneous: bool = False  # the protagonist's temperature is alpha too
@@ -58,14 +59,14 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     num_envs: int = 1  # N, episodes side by side; 1 is the code's order
     update_every: int = 3  # steps of each environment between gradient steps, of which there are N
     batch_size: int = 256  # B
-    capacity: int = 499_800  # transitions in each replay buffer; of 200 iterations of 2,500 steps all
+    capacity: int = 499_800  # transitions in each replay buffer; of 200 iterations with horizons of 500 all
     critic_start: int = 3_000  # transitions, beyond which critics learn
     actor_start: int = 5_000  # beyond which policies and temperatures learn
     hidden: tuple[int, ...] = (256, 256, 256)  # widths of every network's layers
     activation: str = "relu"  # tanh, relu, swish or gelu
 
     def __post_init__(self) -> None:
-        self.choice("opponent", ("quantal", "rational", "budgeted", "none"))
+        self.choice("opponent", ("quantal", "rational", "budgeted", "myopic", "none"))
         self.choice("curriculum", ("gamma", "point", "linear"))
         self.choice("draws", ("episode", "iteration"))
         self.at_least(1, "num_episodes", "num_envs", "update_every", "batch_size", "capacity")
@@ -73,14 +74,21 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
         self.divides("num_envs", "num_episodes", self.num_episodes)
         self.widths("hidden")
         self.choice("activation", networks.ACTIVATIONS)
-        rows = self.num_envs * self.update_every
-        if self.capacity % rows:
-            below = max(self.capacity // rows, 1) * rows
+        if self.capacity % self.rows:
+            below = max(self.capacity // self.rows, 1) * self.rows
             raise ValueError(
-                f"capacity={self.capacity} is no multiple of num_envs * update_every = {rows}; use {below}"
+                f"capacity={self.capacity} is no multiple of num_envs * update_every = {self.rows}; use {below}"
             )
+        start = max(self.critic_start, self.actor_start)
+        if self.capacity <= start:
+            raise ValueError(f"capacity={self.capacity} never holds more than the {start} transitions to begin with")
         if self.homogeneous and self.opponent != "quantal":
             raise ValueError(f"homogeneous=True, but opponent={self.opponent!r} has no alpha; use 'quantal'")
+
+    @property
+    def rows(self) -> int:
+        """That are added to a replay at a time."""
+        return self.num_envs * self.update_every
 
     @property
     def conditioned(self) -> bool:
@@ -100,9 +108,10 @@ class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
     start_shape: float = 50.0  # c at first: alpha is 0.05 on average
     target_shape: float = 1.0  # c in the end
     kl_step: float = 0.5  # nats, that the distribution may move at a time
-    threshold: float = 10.0  # discounted return, below which the curriculum waits
+    threshold: float = 10.0  # discounted return, below which the curriculum waits: of each environment its own
     point_step: float = 0.001  # by which a point curriculum lowers alpha
     linear_iterations: float = 400.0 / 3.0  # after which a linear curriculum is at its end
+    attack_iterations: float = 200.0  # of CAT: its radius rises from 0 at a fifth of them to the limit at four fifths
 
 
 class Params(NamedTuple):  # of one player, or of its optimisers
@@ -212,6 +221,34 @@ def moved(
     else:
         new = next_shape(old, alphas.ravel(), seen.ravel(), hyper)
     return Curriculum(jnp.where(place == ROUNDS - 1, new, old), alphas, seen)
+
+
+def attack(
+    mean: Float[Array, "*B A"], log_std: Float[Array, "*B A"], action: Float[Array, "*B A"], radius: Float[Array, "*B"]
+) -> Float[Array, "*B A"]:
+    """CAT's myopic disturbance: gradient descent on the policy's density at the action, within an L2 ball.
+
+    a <- a - 3 dp(a)/da of each dimension, p the normal before the squashing (as the code has it), until no change is
+    more than 0.001, and 26 times at most.
+    """
+    std = jnp.exp(log_std)
+
+    def descend(_, carry):
+        a, moving = carry
+        density = jnp.exp(-0.5 * ((a - mean) / std) ** 2) / (std * math.sqrt(2.0 * math.pi))
+        change = 3.0 * density * (a - mean) / std**2
+        a = jnp.where(moving, a + change, a)
+        return a, moving & (jnp.abs(change) > 1e-3).any(axis=-1, keepdims=True)
+
+    moving = jnp.ones((*action.shape[:-1], 1), bool)
+    delta = jax.lax.fori_loop(0, 26, descend, (action, moving))[0] - action
+    size = jnp.sqrt(jnp.sum(delta**2, axis=-1, keepdims=True))
+    return delta * jnp.minimum(1.0, radius[..., None] / jnp.maximum(size, 1e-12))
+
+
+def attack_share(step: Int[Array, ""], hyper: Hyper) -> Float[Array, ""]:
+    """CAT's radius as a share of the limit: 0 for a fifth of the iterations, rising for three, 1 for the last."""
+    return jnp.clip((step / hyper.attack_iterations - 0.2) / 0.6, 0.0, 1.0)
 
 
 # --- the players ------------------------------------------------------------------------------------------------------
@@ -355,10 +392,10 @@ def adversary(algo: Algorithm) -> Callable[..., jax.Array]:
     For `rlzoo.envs.with_adversary`; of a State its params are ``state.params.adversary.actor``.
 
     Raises:
-        ValueError: the algorithm has no adversary.
+        ValueError: the algorithm has no adversary that learns.
     """
-    if algo.config.opponent == "none":
-        raise ValueError("opponent='none' has no adversary")
+    if algo.config.opponent in ("none", "myopic"):
+        raise ValueError(f"opponent={algo.config.opponent!r} has no adversary that learns")
     nets = networks_of(algo.env, algo.config).adversary
     return lambda params, obs, key: nets.sample(params, _last_context(algo.config, obs), key)[0]
 
@@ -392,7 +429,10 @@ def make(env: Env | Game, config: Config = Config(), hyper: Hyper = Hyper()) -> 
         ValueError: an environment without a known site for a force, or one that is not continuous; see
             `rlzoo.envs.adversarial`; observations that are no vectors.
     """
-    game = env if isinstance(env, Game) else adversarial(env)
+    myopic = config.opponent == "myopic"
+    game = env if isinstance(env, Game) else adversarial(env, on="action" if myopic else "force")
+    if myopic and game.on != "action":
+        raise ValueError(f"opponent='myopic' disturbs actions, not {game.unit}; use adversarial(env, on='action')")
     env, space = game.env, game.env.action_space
     if len(env.obs_space.shape) != 1:
         raise ValueError(f"{env.name}: its observations have shape {list(env.obs_space.shape)}; QARL needs vectors")
@@ -401,8 +441,7 @@ def make(env: Env | Game, config: Config = Config(), hyper: Hyper = Hyper()) -> 
     nets = networks_of(env, config)
     num_envs, each = config.num_envs, config.num_episodes // config.num_envs
     chunks, left = divmod(each * env.horizon, config.update_every)
-    rows = num_envs * config.update_every  # that a chunk adds to a replay
-    roles = ("protagonist",) if config.opponent == "none" else ("adversary", "protagonist")
+    roles = ("protagonist",) if config.opponent in ("none", "myopic") else ("adversary", "protagonist")
     sizes = Players(math.prod(space.shape), len(game.forces))
     if not chunks:
         raise ValueError(f"update_every={config.update_every} is more than the {each * env.horizon} steps of a phase")
@@ -416,12 +455,15 @@ def make(env: Env | Game, config: Config = Config(), hyper: Hyper = Hyper()) -> 
             return lambda push: task.max_force * push
         return lambda action: space.from_policy(action).reshape(*action.shape[:-1], -1)
 
-    def both(actors, x, budget, key):
+    def both(actors, x, budget, task, key):
         """Both players' actions in [-1, 1]; pushes within the budget."""
         keys = jax.random.split(key)
         action, _ = nets.protagonist.sample(actors.protagonist, x, keys[0])
         if config.opponent == "none":
             return Players(action, jnp.zeros((*action.shape[:-1], sizes.adversary)))
+        if myopic:
+            pi = nets.protagonist.policy(actors.protagonist, x)
+            return Players(action, attack(pi.mean, pi.log_std, action, budget[:, 0] * task.max_force) / task.max_force)
         push, _ = nets.adversary.sample(actors.adversary, x, keys[1])
         return Players(action, jnp.clip(push, -budget, budget) if config.opponent == "budgeted" else push)
 
@@ -466,22 +508,23 @@ def make(env: Env | Game, config: Config = Config(), hyper: Hyper = Hyper()) -> 
             act_key, env_key = jax.random.split(key)
             z = jnp.take_along_axis(context, episodes.ended[:, None] % each, axis=1)[:, 0]
             x = _with_context(config, envs.obs, z)
-            done = both(actors, x, z[:, None], act_key)
+            done = both(actors, x, z[:, None], task, act_key)
             env_keys = jax.random.split(env_key, num_envs)
             played = jax.vmap(game.step, (0, 0, 0, 0, None))
             state, now = played(env_keys, envs.state, space.from_policy(done.protagonist), done.adversary, task)
             envs, ended = rollout.advance(envs, state, now)
 
             total, over = episodes.total + episodes.weight * now.reward, now.terminated | now.truncated
-            mine = over[:, None] & (jnp.arange(each) == episodes.ended[:, None])
+            first = over[:, None] & (jnp.arange(each) == episodes.ended[:, None])
             episodes = Episodes(
                 episodes.ended + over,
                 jnp.where(over, 1.0, hyper.gamma * episodes.weight),
                 jnp.where(over, 0.0, total),
-                jnp.where(mine, total[:, None], episodes.returns),
+                jnp.where(first, total[:, None], episodes.returns),
             )
             next_x = _with_context(config, now.next_obs, z)
-            action = scale(role, task)(done[of])
+            mine = done[of] if not myopic else jnp.clip(done.protagonist + task.max_force * done.adversary, -1.0, 1.0)
+            action = scale(role, task)(mine)
             transition = Transition(x, action, sign * now.reward, now.terminated, now.truncated, next_x)
             return (envs, episodes), (transition, jax.tree.map(jnp.sum, ended))
 
@@ -512,7 +555,7 @@ def make(env: Env | Game, config: Config = Config(), hyper: Hyper = Hyper()) -> 
             )
             blocks = step * chunks + i
             buffer = replay.add(buffer, rollout.flatten(batch), blocks)
-            size = replay.size(buffer, rows, blocks + 1)
+            size = replay.size(buffer, config.rows, blocks + 1)
             batches = replay.sample(buffer, sample_key, size, num_envs * config.batch_size)
             batches = jax.tree.map(lambda x: x.reshape(num_envs, config.batch_size, *x.shape[1:]), batches)
             learner, metrics = jax.lax.scan(
@@ -540,6 +583,7 @@ def make(env: Env | Game, config: Config = Config(), hyper: Hyper = Hyper()) -> 
         # 1. Temperatures: the same for both phases.
         alpha = draw(config, curriculum, draw_key, hyper) if config.conditioned else jnp.zeros(config.num_episodes)
         context = budget(alpha, hyper) if config.opponent == "budgeted" else alpha
+        context = jnp.full(config.num_episodes, attack_share(state.step, hyper)) if myopic else context
 
         # 2. The adversary learns, then the protagonist.
         learners = {
@@ -615,6 +659,7 @@ presets = Presets(
     single=Preset(Config(draws="iteration"), Hyper()),
     rarl=Preset(Config(opponent="rational"), Hyper()),
     force=Preset(Config(opponent="budgeted"), Hyper()),
+    cat=Preset(Config(opponent="myopic"), Hyper()),
     sac=Preset(Config(opponent="none"), Hyper()),
     pendulum=Preset(SMALL, FASTER),
 )

@@ -29,8 +29,9 @@ def check(algo: Algorithm, state: Any, quiet: bool = False) -> None:
             raise ValueError(f"{text}; use fewer lanes, or smaller environments or networks")
         row = size_in_bytes(buffer) // (lanes * algo.config.capacity)
         fits = math.floor((SHARE * limit - (total - size_in_bytes(buffer))) / (row * lanes))
-        fits = fits // algo.steps_per_update * algo.steps_per_update
-        if fits < algo.warmup_steps:
+        block = getattr(algo.config, "rows", algo.steps_per_update)  # written at a time
+        fits = fits // block * block
+        if fits < max(algo.warmup_steps, block):
             raise ValueError(f"{text}; use fewer lanes: not even the warmup of {algo.warmup_steps:,} fits")
         raise ValueError(
             f"{text}: capacity={algo.config.capacity:,} transitions of {row} bytes do not fit; "

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from rlzoo.algorithms import sac
 from rlzoo.drivers.evaluate import Episodes, evaluate
-from rlzoo.drivers.sweep import lanes_of, sweep
+from rlzoo.drivers.sweep import lanes_of, sweep, swept_axes
 from rlzoo.drivers.train import train, updates_for
 from rlzoo.envs.adversarial import Game, with_adversary, with_protagonist
 from rlzoo.types import Algorithm
@@ -21,14 +22,16 @@ def against(
     actors: Any,
     key: jax.Array,
     num_episodes: int,
+    task: Any = None,
     deterministic: bool = True,
 ) -> Episodes:
-    """Evaluate every lane's policy against an adversary of its own.
+    """Evaluate every lane's policy against an adversary of its own, who acts as its policy does, at random or not.
 
         rlzoo.against(runs, game, state, qarl.adversary(runs), state.params.adversary.actor, key, 64)
 
     Args:
         policy: the adversary's, (actor, obs, key) -> pushes. actors: what it takes, of a sweep with leaves [H, S, ...].
+        task: the game's parameters, as for `evaluate`. deterministic: of the policies that are evaluated.
     Returns:
         as of `rlzoo.evaluate`.
     """
@@ -36,10 +39,10 @@ def against(
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(lanes) :]), actors) if lanes else actors
     first = jax.tree.map(lambda x: x[0], flat) if lanes else flat
     env = with_adversary(game, policy, first)
+    params = env.params._replace(game=_task_of_lanes(algo, game, lanes, task), actor=flat)
     if not lanes:
-        return evaluate(algo, env, state, key, num_episodes, deterministic=deterministic)
-    task = env.params._replace(actor=flat)
-    episodes = evaluate(algo, env, _in_one_column(state), key, num_episodes, task, deterministic)
+        return evaluate(algo, env, state, key, num_episodes, params, deterministic)
+    episodes = evaluate(algo, env, _in_one_column(state), key, num_episodes, params, deterministic)
     return jax.tree.map(lambda x: x.reshape(*lanes, num_episodes), episodes)
 
 
@@ -52,6 +55,7 @@ def worst_case(
     num_episodes: int,
     config: sac.Config = sac.Config(),
     hyper: sac.Hyper = sac.Hyper(),
+    task: Any = None,
 ) -> tuple[Episodes, Episodes]:
     """Evaluate every lane's frozen policy against an adversary that SAC trains for it alone.
 
@@ -61,21 +65,39 @@ def worst_case(
     Args:
         algo: any, trained in an environment of the game's spaces; one agent or a sweep.
         env_steps: that each adversary is trained for, as for `updates_for`. config, hyper: of the adversaries.
+        task: the game's parameters, as for `evaluate`.
     Returns:
-        episodes as of `rlzoo.evaluate` against the trained adversary, and the same episodes without one.
+        episodes as of `rlzoo.evaluate` against the trained adversary, and without one from the same starts.
     """
+    train_key, eval_key = jax.random.split(key)
     lanes, actor = state.key.shape, algo.actor
     for _ in lanes:  # what lanes share is repeated
         actor = jax.vmap(actor, (lanes_of(state),))
     actors = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(lanes) :]), actor(state))
     first = jax.tree.map(lambda x: x[0], actors)
     env = with_protagonist(game, algo.policy, first)
-    runs = sweep(sac.make(env, config, hyper), task=env.params._replace(actor=actors))
-    trained, _ = train(runs, key[None], updates_for(runs, env_steps))
+    own = _task_of_lanes(algo, game, lanes, task)
+    runs = sweep(sac.make(env, config, hyper), task=env.params._replace(game=own, actor=actors))
+    trained, _ = train(runs, train_key[None], updates_for(runs, env_steps))
     still = with_protagonist(game, lambda actor, obs, key: algo.policy(actor, obs, key, True), first)
-    episodes = evaluate(runs, still, trained, key, num_episodes, runs.task)
+    episodes = evaluate(runs, still, trained, eval_key, num_episodes, runs.task)
     attacked = Episodes(*(x.reshape(*lanes, num_episodes) for x in (-episodes.returns, episodes.lengths)))
-    return attacked, evaluate(algo, game.env, state, key, num_episodes)
+    return attacked, evaluate(algo, game.env, state, eval_key, num_episodes, _default_task(algo, game, task))
+
+
+def _default_task(algo: Algorithm, game: Game, task: Any) -> Any:
+    """As `evaluate` has it: what was trained on, if that was this game."""
+    if task is not None:
+        return task
+    return algo.task if game.env is algo.env and not algo.offline else game.env.params
+
+
+def _task_of_lanes(algo: Algorithm, game: Game, lanes: tuple[int, ...], task: Any) -> Any:
+    """The game's parameters with swept leaves [H] repeated for every seed, [H S]."""
+    task = _default_task(algo, game, task)
+    axes = swept_axes(game.env.params, task, "task")
+    repeat = lambda axis, x: x if axis is None else jnp.repeat(x, lanes[1], axis=0)  # noqa: E731
+    return jax.tree.map(repeat, axes, task, is_leaf=lambda x: x is None)
 
 
 def _in_one_column(state: Any) -> Any:

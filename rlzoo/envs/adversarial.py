@@ -9,7 +9,8 @@ default. `with_adversary` and `with_protagonist` put a policy of the other playe
 may be swept, so that any algorithm can be trained or evaluated against it.
 
 The sites and limits of forces on bodies are those of the code of Reddi et al. 2024 (arXiv:2311.01642), where brax has
-such a body. A force acts during a whole step of control.
+such a body; inverted_double_pendulum's is ours. A force acts during a whole step of control. PointRobot shows its last
+action, and so the push in it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +37,7 @@ class Game(NamedTuple):
     step: Callable[..., tuple[Any, TimeStep]]  # (key, state, action, push [F], params); pushes of -1 to 1 max_force
     forces: tuple[str, ...]  # the F components by name
     unit: str
+    on: str  # "force" or "action"
 
 
 class Opposed(NamedTuple):
@@ -94,7 +96,7 @@ def adversarial(
 
     params = Params(env.params, jnp.float32(limit), jnp.zeros(len(site.forces)))
     own = env._replace(name=f"{env.name} adversarial {on}", reset=reset, step=alone, params=params)
-    return Game(own, step, site.forces, site.unit)
+    return Game(own, step, site.forces, site.unit, on)
 
 
 def with_adversary(game: Game, policy: Callable[..., jax.Array], actor: Any) -> Env:
@@ -254,4 +256,6 @@ def _body_site(env: Env, bodies: Mapping[str, str], max_force: float) -> Site:
         state = state._replace(inner=state.inner.replace(pipeline_state=pushed))
         return env.step(key, state, action, params)
 
-    return Site(tuple(f"{body} {axis}" for body, axes in bodies.items() for axis in axes), max_force, "N", step)
+    return Site(
+        tuple(f"{body} {axis}" for body, axes in bodies.items() for axis in axes), max_force, "N, of twists N m", step
+    )

@@ -22,11 +22,12 @@ def vary(env: Env, values: Mapping[str, Sequence[float]]) -> Any:
 
     Names are the fields of the parameters, those of wrappers included (``action_noise``, ``max_force``); of vectors
     with an index, "disturbance 0". Of brax they are "mass BODY" (kg; the inertia stays, as in the tests of
-    arXiv:2311.01642), "friction" (tangential, of every geom) and "gravity" (along z, m / s^2).
+    arXiv:2311.01642), "friction" (tangential, of every geom) and "gravity" (along z, m / s^2: -9.81). On its backends
+    spring and positional brax takes masses to the power of 1 - ``spring_mass_scale``, for halfcheetah 0.7.
 
     Raises:
         ValueError: an unknown name, with those allowed; a number that is not finite; one that is not positive where
-            the default is.
+            the default is; a mass where brax takes all masses for 1.
     """
     known = parameters(env.params)
     if not values:
@@ -39,6 +40,10 @@ def vary(env: Env, values: Mapping[str, Sequence[float]]) -> Any:
         if not len(given) or not np.isfinite(given).all():
             raise ValueError(f"{text}; it needs one or more finite numbers")
         column = columns[i]
+        if name.startswith("mass ") and {"spring", "positional"} & set(env.name.split()):
+            power = 1.0 - _get(env.params, (*known[name][0][0][:-1], "spring_mass_scale"))
+            if power == 0.0:
+                raise ValueError(f"{env.name}: brax takes all its masses for 1 on this backend; use generalized or mjx")
         for path, index in known[name]:
             default = _get(env.params, path)
             if (default[index] > 0).all() and not (column > 0).all():
