@@ -1,6 +1,6 @@
 """QARL beside RARL and SAC on Pendulum-v1: nominal, against the own and a fresh adversary, and under other physics.
 
-    python experiments/qarl_pendulum.py [--iterations 60] [--seeds 8] [--max-force 0.5] [--record]
+    python experiments/qarl_pendulum.py [--iterations 100] [--seeds 8] [--max-force 0.5] [--record]
 
 All seeds of an algorithm are one program, and all protagonists take the same steps and gradient steps. The grid is of
 11 masses times 11 lengths, 16 episodes each. Draws the grids, and the course of the curriculum. Bars: QARL's grid mean
@@ -18,7 +18,7 @@ from rlzoo import qarl, report, sac
 from rlzoo.envs import adversarial, vary
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--iterations", type=int, default=60)
+parser.add_argument("--iterations", type=int, default=100)
 parser.add_argument("--seeds", type=int, default=8)
 parser.add_argument("--max-force", type=float, default=0.5, help="N m; the protagonist has 2")
 parser.add_argument("--record", action="store_true", help="write the figures into docs/results.md")
