@@ -194,13 +194,22 @@ def test_an_irrational_adversary_maximises_its_entropy(algo):
         return 1e6 * nets.sample(actor, batch.obs, policy_key)[1].mean()
 
     wanted = jax.grad(entropy_loss)(start.params.actor)
-    found = []
-    for reward in (batch.reward, -batch.reward):
-        after, _ = step_of(nets, start, batch._replace(reward=reward), of_rows=True)
-        found.append(jax.tree.map(lambda m: m / 0.1, after.opt_state.actor[0].mu))  # Adam's average of one gradient
+    after, _ = step_of(nets, start, batch, of_rows=True)
+    found = jax.tree.map(lambda m: m / 0.1, after.opt_state.actor[0].mu)  # Adam's average of one gradient
     size = max(float(jnp.abs(x).max()) for x in jax.tree.leaves(wanted))
-    assert_close(found[0], wanted, rtol=1e-4, atol=1e-5 * size)
-    assert_same_bits(*found)
+    assert_close(found, wanted, rtol=1e-4, atol=1e-5 * size)
+
+    several = jax.jit(lambda learner, rows: step_of(nets, learner, rows, of_rows=True)[0])
+
+    def learned(alpha, sign):
+        """The policy after a few steps, by when its critics know the rewards."""
+        learner, rows = start, batch_of(alpha=alpha)
+        for _ in range(5):
+            learner = several(learner, rows._replace(reward=sign * 10.0 * rows.reward))
+        return jnp.concatenate([x.ravel() for x in jax.tree.leaves(learner.params.actor)])
+
+    np.testing.assert_allclose(learned(1e6, 1.0), learned(1e6, -1.0), atol=1e-4)
+    assert jnp.abs(learned(0.01, 1.0) - learned(0.01, -1.0)).max() > 1e-3
 
     blind = without_alpha(qarl.networks_of(algo.env, replace(SMALL, hidden=(16,))).adversary)
     learner, rows = learner_of(blind, batch), batch_of(alpha=1e6, rows=64)
@@ -418,19 +427,27 @@ def test_side_by_side_has_the_ratio_of_one_by_one(game):
     np.testing.assert_array_equal(alphas, np.broadcast_to(np.asarray(state.curriculum.alpha)[0, :2], (9, 2)))
 
 
-def test_returns_are_discounted_and_of_whole_episodes(game):
-    """Of an environment that pays 1 a step and never ends: (1 - gamma^10) / (1 - gamma)."""
-
-    def step(key, state, action, push, params):
-        state, now = game.step(key, state, jnp.zeros_like(action), jnp.zeros_like(push), params)
-        return state._replace(inner=jnp.zeros(2)), now._replace(reward=jnp.float32(1.0), terminated=jnp.array(False))
-
-    algo = qarl.make(game._replace(step=step), SMALL, HYPER)
-    state, metrics = rlzoo.train(algo, KEY, 1)
-    first = np.asarray(state.curriculum.returns)[0]
-    assert first.shape == (4,) and metrics["curriculum/return"][0] == pytest.approx(first.mean())
-    whole = (1 - 0.9**10) / 0.1
-    assert np.isclose(first, whole).sum() >= 3, "noise of three deviations ended more than one; choose another key"
+def test_returns_belong_to_their_temperatures(game):
+    """Read off the replays, where every step is kept: discounted, of the first E episodes; temperatures go round."""
+    algo = qarl.make(game, replace(SMALL, update_every=2, capacity=20, critic_start=2, actor_start=2), HYPER)
+    ended_early = 0
+    for key in jax.random.split(KEY, 3):
+        state, metrics = rlzoo.train(algo, key, 1)
+        alpha, returns = (np.asarray(x)[0] for x in (state.curriculum.alpha, state.curriculum.returns))
+        np.testing.assert_array_equal(alpha[:2], alpha[2:])
+        assert metrics["curriculum/return"][0] == pytest.approx(returns.mean(), rel=1e-5)
+        for role, sign, at in (("adversary", -1.0, 0), ("protagonist", 1.0, 2)):
+            rows = jax.tree.map(np.asarray, getattr(state.replay, role))
+            episode, weight, found = 0, 1.0, np.zeros(20)
+            for t in range(20):
+                assert rows.obs[t, -1] == alpha[at + episode % 2]
+                found[episode] += weight * sign * rows.reward[t]
+                weight *= 0.9
+                if rows.terminated[t] or rows.truncated[t]:
+                    episode, weight = episode + 1, 1.0
+            np.testing.assert_allclose(returns[at : at + 2], found[:2], rtol=1e-4, atol=1e-5)
+            ended_early += episode > 2
+    assert ended_early >= 2, "no phase had more than two episodes; choose another key"
 
 
 def test_evaluation_knows_no_adversary(game, algo, trained):
