@@ -195,7 +195,7 @@ def _begun(module: ModuleType, runs: Any, about: dict[str, Any]) -> Any:
     for name in ("algorithm", "env", "data", "seeds"):
         if before[name] != about[name]:
             raise ValueError(
-                f"{name} is {about[name]!r}, but the run in {directory} has {before[name]!r}; begin with one of its own"
+                f"{name} is {about[name]!r}, but the run in {directory} has {before[name]!r}; begin from one alike"
             )
     former = build(before)
     state = rlzoo.load(directory / "checkpoints", former)

@@ -118,6 +118,11 @@ def value_error(
     return run(state, hyper, task, key)
 
 
+def default_task(algo: Algorithm, env: Env) -> Any:
+    """What was trained on, if ``env`` is the algorithm's own; otherwise the environment's parameters."""
+    return algo.task if env is algo.env and not algo.offline else env.params
+
+
 def _checked(algo: Algorithm, env: Env, state: Any, num_episodes: int, task: Any) -> tuple[Any, Axes]:
     """The task to evaluate on and its axes, or a `ValueError` that says what does not fit."""
     if num_episodes < 1:
@@ -126,7 +131,7 @@ def _checked(algo: Algorithm, env: Env, state: Any, num_episodes: int, task: Any
         spaces = [f"{e.name} (obs {list(e.obs_space.shape)}, actions {e.action_space})" for e in (env, algo.env)]
         raise ValueError(f"{spaces[0]} does not fit; the policy was made for {spaces[1]}")
     if task is None:
-        task = algo.task if env is algo.env and not algo.offline else env.params
+        task = default_task(algo, env)
     axes = Axes(swept_axes(env.params, task, "task"))
     if not state.key.ndim and any(axis is not None for axis in axes.leaves):
         raise ValueError("task has a swept leaf, but the state is of one agent; sweep the algorithm, or give one task")

@@ -32,7 +32,8 @@ def check(algo: Algorithm, state: Any, quiet: bool = False) -> None:
         block = getattr(algo.config, "rows", algo.steps_per_update)  # written at a time
         fits = fits // block * block
         if fits < max(algo.warmup_steps, block):
-            raise ValueError(f"{text}; use fewer lanes: not even the warmup of {algo.warmup_steps:,} fits")
+            least = f"the warmup of {algo.warmup_steps:,} fits" if algo.warmup_steps else f"{block:,} transitions fit"
+            raise ValueError(f"{text}; use fewer lanes: not even {least}")
         raise ValueError(
             f"{text}: capacity={algo.config.capacity:,} transitions of {row} bytes do not fit; "
             f"use capacity={fits} or less, or fewer lanes"

@@ -94,13 +94,7 @@ def lane(state: Any, setting: int, seed: int) -> Any:
     num_settings, num_seeds = state.key.shape
     if not (0 <= setting < num_settings and 0 <= seed < num_seeds):
         raise ValueError(f"lane ({setting}, {seed}) is outside the sweep's lanes [{num_settings}, {num_seeds}]")
-    # What lanes share is copied: resuming the lane must not donate the sweep's clock.
-    return type(state)(
-        *(
-            jax.tree.map(jnp.copy if axes is None else lambda x: x[setting, seed], part)
-            for axes, part in zip(lanes_of(state), state, strict=True)
-        )
-    )
+    return map_lanes(lambda x: x[setting, seed], state)
 
 
 def branch(state: Any, num_hypers: int) -> Any:
@@ -113,11 +107,7 @@ def branch(state: Any, num_hypers: int) -> Any:
     """
     if state.key.ndim != 2 or len(state.key) != 1:
         raise ValueError(f"the state has lanes {list(state.key.shape)}; it must be of a sweep of one setting, [1, S]")
-
-    def one(axes, part):
-        return jax.tree.map(jnp.copy if axes is None else lambda x: jnp.repeat(x, num_hypers, axis=0), part)
-
-    return type(state)(*(one(axes, part) for axes, part in zip(lanes_of(state), state, strict=True)))
+    return map_lanes(lambda x: jnp.repeat(x, num_hypers, axis=0), state)
 
 
 def setting(runs: Algorithm, index: int) -> Algorithm:
@@ -173,6 +163,16 @@ def lanes_of(state: Any) -> Any:
     """The axes of a State under vmap over lanes: the clock is not mapped, nor is what a State calls ``shared()``."""
     shared = getattr(state, "shared", lambda: ("step",))()
     return type(state)(*(None if name in shared else 0 for name in state._fields))
+
+
+def map_lanes(change: Callable[[jax.Array], jax.Array], state: Any) -> Any:
+    """``change`` of every leaf that has lanes. What lanes share is copied: to resume the result must not donate it."""
+    return type(state)(
+        *(
+            jax.tree.map(jnp.copy if axes is None else change, part)
+            for axes, part in zip(lanes_of(state), state, strict=True)
+        )
+    )
 
 
 class Axes:

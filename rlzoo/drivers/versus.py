@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from rlzoo.algorithms import sac
-from rlzoo.drivers.evaluate import Episodes, evaluate
-from rlzoo.drivers.sweep import lanes_of, sweep, swept_axes
+from rlzoo.drivers.evaluate import Episodes, default_task, evaluate
+from rlzoo.drivers.sweep import lanes_of, map_lanes, sweep, swept_axes
 from rlzoo.drivers.train import train, updates_for
 from rlzoo.envs.adversarial import Game, with_adversary, with_protagonist
 from rlzoo.types import Algorithm
@@ -42,7 +42,8 @@ def against(
     params = env.params._replace(game=_task_of_lanes(algo, game, lanes, task), actor=flat)
     if not lanes:
         return evaluate(algo, env, state, key, num_episodes, params, deterministic)
-    episodes = evaluate(algo, env, _in_one_column(state), key, num_episodes, params, deterministic)
+    one_column = map_lanes(lambda x: x.reshape(-1, 1, *x.shape[2:]), state)  # a task belongs to a setting
+    episodes = evaluate(algo, env, one_column, key, num_episodes, params, deterministic)
     return jax.tree.map(lambda x: x.reshape(*lanes, num_episodes), episodes)
 
 
@@ -82,30 +83,12 @@ def worst_case(
     still = with_protagonist(game, lambda actor, obs, key: algo.policy(actor, obs, key, True), first)
     episodes = evaluate(runs, still, trained, eval_key, num_episodes, runs.task)
     attacked = Episodes(*(x.reshape(*lanes, num_episodes) for x in (-episodes.returns, episodes.lengths)))
-    return attacked, evaluate(algo, game.env, state, eval_key, num_episodes, _default_task(algo, game, task))
-
-
-def _default_task(algo: Algorithm, game: Game, task: Any) -> Any:
-    """As `evaluate` has it: what was trained on, if that was this game."""
-    if task is not None:
-        return task
-    return algo.task if game.env is algo.env and not algo.offline else game.env.params
+    return attacked, evaluate(algo, game.env, state, eval_key, num_episodes, task)
 
 
 def _task_of_lanes(algo: Algorithm, game: Game, lanes: tuple[int, ...], task: Any) -> Any:
     """The game's parameters with swept leaves [H] repeated for every seed, [H S]."""
-    task = _default_task(algo, game, task)
+    task = default_task(algo, game.env) if task is None else task
     axes = swept_axes(game.env.params, task, "task")
     repeat = lambda axis, x: x if axis is None else jnp.repeat(x, lanes[1], axis=0)  # noqa: E731
     return jax.tree.map(repeat, axes, task, is_leaf=lambda x: x is None)
-
-
-def _in_one_column(state: Any) -> Any:
-    """Lanes [H, S] as [H S, 1]: each a setting, so that it may have a task of its own."""
-    axes = lanes_of(state)
-    return type(state)(
-        *(
-            part if axis is None else jax.tree.map(lambda x: x.reshape(-1, 1, *x.shape[2:]), part)
-            for axis, part in zip(axes, state, strict=True)
-        )
-    )
