@@ -23,6 +23,8 @@ from rlzoo.drivers.checkpoint import load, save
 from rlzoo.drivers.devices import spread
 from rlzoo.drivers.evaluate import evaluate, robustness, value_error
 from rlzoo.drivers.plan import plan
+from rlzoo.drivers.population import halving, pbt
+from rlzoo.drivers.ranges import Range, sample
 from rlzoo.drivers.run import run
 from rlzoo.drivers.snapshots import snapshots
 from rlzoo.drivers.sweep import branch, grid, lane, setting, sweep, sweep_grid
@@ -52,6 +54,7 @@ ALGORITHMS = {
 
 __all__ = [
     "ALGORITHMS",
+    "Range",
     "a2c",
     "a2pr",
     "a3c",
@@ -65,12 +68,14 @@ __all__ = [
     "evaluate",
     "ga3c",
     "grid",
+    "halving",
     "init",
     "iql",
     "lane",
     "load",
     "mixed_ne",
     "p_iql",
+    "pbt",
     "plan",
     "ppo",
     "prdc",
@@ -80,6 +85,7 @@ __all__ = [
     "robustness",
     "run",
     "sac",
+    "sample",
     "save",
     "setting",
     "snapshots",

@@ -1,0 +1,103 @@
+"""Where hyperparameters are drawn from: ranges, choices, and the samplers of a sweep."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from rlzoo import names
+
+_ONTO_SCALE: dict[str, Callable] = {"linear": float, "log": np.log, "log_complement": lambda x: np.log1p(-x)}
+_FROM_SCALE: dict[str, Callable] = {"linear": lambda x: x, "log": jnp.exp, "log_complement": lambda x: -jnp.expm1(x)}
+METHODS = ("random", "sobol")
+
+
+class Range(NamedTuple):
+    """Numbers from ``low`` to ``high``, evenly spread on a scale.
+
+    ``linear``: in x; ``log``: in log x, for learning rates; ``log_complement``: in log(1 - x), for discounts, of which
+    0.9 and 0.99 are as far from each other as 0.99 and 0.999.
+    """
+
+    low: float
+    high: float
+    scale: str = "linear"
+
+    def at(self, share: Any) -> Any:
+        """The numbers that lie so far into the range: [0, 1] onto [low, high], of any array."""
+        low, high = self._ends()
+        x = low + share * (high - low)
+        return _FROM_SCALE[self.scale](x)
+
+    def multiplied(self, x: Any, factor: Any) -> Any:
+        """x, or on ``log_complement`` 1 - x, times a factor, and not beyond the ends."""
+        moved = 1.0 - factor * (1.0 - x) if self.scale == "log_complement" else factor * x
+        return jnp.clip(moved, self.low, self.high)
+
+    def check(self, name: str) -> None:
+        """Raise a `ValueError` that names what cannot be."""
+        given = f"{name}: low={self.low!r}, high={self.high!r}, scale={self.scale!r}"
+        names.check(f"scale of {name}", [self.scale], _ONTO_SCALE)
+        if not (np.isfinite([self.low, self.high]).all() and self.low < self.high):
+            raise ValueError(f"{given}; low must be less than high, and both finite")
+        if self.scale == "log" and self.low <= 0:
+            raise ValueError(f"{given}; a log scale needs a low above 0")
+        if self.scale == "log_complement" and self.high >= 1:
+            raise ValueError(f"{given}; a log_complement scale needs a high below 1")
+
+    def _ends(self) -> tuple[float, float]:
+        change = _ONTO_SCALE[self.scale]
+        return float(change(self.low)), float(change(self.high))
+
+
+def sample(
+    hyper: Any, num_settings: int, method: str = "sobol", seed: int = 0, **ranges: Range | Sequence[float]
+) -> Any:
+    """``num_settings`` settings drawn from ranges and choices, as one `Hyper` whose named leaves are arrays [H].
+
+        rlzoo.sample(algo.hyper, 64, learning_rate=rlzoo.Range(1e-5, 1e-2, "log"), entropy_coef=[0.0, 0.01])
+
+    Args:
+        method: ``sobol``, a scrambled low-discrepancy sequence, which leaves no part empty, or ``random``.
+        seed: of either.
+        ranges: field -> `Range`, or a sequence of numbers to choose from.
+    Raises:
+        ValueError: an unknown field or method, an empty or impossible range.
+    """
+    names.check("hyperparameter", ranges, hyper._fields)
+    columns = drawn(num_settings, method, seed, ranges)
+    return hyper._replace(**{name: jnp.asarray(x, jnp.float32) for name, x in columns.items()})
+
+
+def drawn(num_settings: int, method: str, seed: int, ranges: Any) -> dict[str, np.ndarray]:
+    """Name -> numbers [num_settings]."""
+    names.check("sampler", [method], METHODS)
+    if num_settings < 1:
+        raise ValueError(f"num_settings={num_settings}; it must be 1 or more")
+    if not ranges:
+        raise ValueError("nothing to sample: name a hyperparameter and its range, or numbers to choose from")
+    for name, given in ranges.items():
+        if isinstance(given, Range):
+            given.check(name)
+        elif not len(given):
+            raise ValueError(f"{name} has no numbers to choose from")
+    shares = _shares(num_settings, method, seed, len(ranges))
+    return {name: _numbers(given, share) for (name, given), share in zip(ranges.items(), shares.T, strict=True)}
+
+
+def _shares(num_settings: int, method: str, seed: int, num_ranges: int) -> np.ndarray:
+    """[H, D] in [0, 1)."""
+    if method == "random":
+        return np.random.default_rng(seed).random((num_settings, num_ranges))
+    from scipy.stats import qmc
+
+    # A sequence is balanced at powers of two; any beginning of it is well spread.
+    powers = (num_settings - 1).bit_length()
+    return qmc.Sobol(num_ranges, rng=np.random.default_rng(seed)).random_base2(powers)[:num_settings]
+
+
+def _numbers(given: Range | Sequence[float], share: np.ndarray) -> np.ndarray:
+    if isinstance(given, Range):
+        return np.asarray(given.at(share))
+    return np.asarray(given, float)[(share * len(given)).astype(int)]
