@@ -16,7 +16,7 @@ import numpy as np
 
 import rlzoo
 from rlzoo import cdsa, report
-from rlzoo.cli import preset_for
+from rlzoo.drivers.named import preset_for
 
 own = [Path(f"tests/data/pendulum-{quality}.npz") for quality in ("medium", "medium-replay")]
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

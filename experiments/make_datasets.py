@@ -16,7 +16,7 @@ import jax
 
 import rlzoo
 from rlzoo import data, sac
-from rlzoo.cli import preset_for
+from rlzoo.drivers.named import preset_for
 from rlzoo.drivers.train import steps_after
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 import rlzoo
-from rlzoo.cli import preset_for
+from rlzoo.drivers.named import preset_for
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 own = [f"tests/data/pendulum-{quality}.npz" for quality in ("medium", "medium-replay")]

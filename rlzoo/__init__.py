@@ -2,6 +2,7 @@
 
 from rlzoo import data, envs, report
 from rlzoo.algorithms import (
+    ALGORITHMS,
     a2c,
     a2pr,
     a3c,
@@ -19,6 +20,7 @@ from rlzoo.algorithms import (
     stac,
     td3_bc,
 )
+from rlzoo.drivers import study
 from rlzoo.drivers.checkpoint import load, save
 from rlzoo.drivers.devices import spread
 from rlzoo.drivers.evaluate import evaluate, robustness, value_error
@@ -32,25 +34,6 @@ from rlzoo.drivers.train import init, resume, train, updates_for
 from rlzoo.drivers.versus import against, worst_case
 
 __version__ = "0.1.0"
-
-ALGORITHMS = {
-    "a2c": a2c,
-    "a2pr": a2pr,
-    "a3c": a3c,
-    "bc": bc,
-    "cdsa": cdsa,
-    "cpl": cpl,
-    "ga3c": ga3c,
-    "iql": iql,
-    "mixed_ne": mixed_ne,
-    "p_iql": p_iql,
-    "ppo": ppo,
-    "prdc": prdc,
-    "qarl": qarl,
-    "sac": sac,
-    "stac": stac,
-    "td3_bc": td3_bc,
-}
 
 __all__ = [
     "ALGORITHMS",
@@ -91,6 +74,7 @@ __all__ = [
     "snapshots",
     "spread",
     "stac",
+    "study",
     "sweep",
     "sweep_grid",
     "td3_bc",

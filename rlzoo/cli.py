@@ -1,23 +1,25 @@
-"""The command line: ``rlzoo train | eval | plot | collect | list``."""
+"""The command line: ``rlzoo train | sweep | eval | plot | collect | list``."""
 
 import argparse
 import dataclasses
 import inspect
 import json
 import os
-import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, get_type_hints
 
 import numpy as np
 
+from rlzoo.drivers import named
+
 USAGE = """rlzoo: reinforcement learning in JAX, compiled whole
 
   rlzoo train ALGORITHM --env ENV …   train one agent, or a sweep over hyperparameters times seeds
+  rlzoo sweep FILE                    train the settings of a file: grids, samples, halving, populations
   rlzoo eval DIRECTORY                evaluate what a run left
   rlzoo plot DIRECTORY                draw its curves and sensitivities, print its table
   rlzoo collect SOURCE … --output FILE  record a dataset: of runs' policies, of a replay, or of random actions
@@ -50,6 +52,7 @@ def _dispatch(argv: list[str]) -> int:
         return 0
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
+        "sweep": _sweep,
         "eval": _eval,
         "plot": _plot,
         "collect": _collect,
@@ -117,7 +120,7 @@ def _train(argv: list[str]) -> int:
     early.add_argument("--env", default="")
     early.add_argument("--data", default="")
     known, _ = early.parse_known_args(argv[1:])
-    preset = module.presets[known.preset or preset_for(known.env, module.presets, known.data)]
+    preset = module.presets[known.preset or named.preset_for(known.env, module.presets, known.data)]
 
     options: Any = tyro.cli(
         _options(module, preset),
@@ -127,8 +130,8 @@ def _train(argv: list[str]) -> int:
     )
     if options.seeds < 1:
         raise ValueError(f"--seeds {options.seeds}; it must be 1 or more")
-    if (options.data is not None) != is_offline(module):
-        what = "learns from a dataset; give --data" if is_offline(module) else "learns online; leave --data out"
+    if (options.data is not None) != named.is_offline(module):
+        what = "learns from a dataset; give --data" if named.is_offline(module) else "learns online; leave --data out"
         raise ValueError(f"{argv[0]} {what}")
     hyper = {field.name: getattr(options.hyper, field.name) for field in dataclasses.fields(options.hyper)}
     for name, values in hyper.items():
@@ -224,25 +227,6 @@ def _refuse_other(about: dict[str, Any], directory: Path) -> None:
             )
 
 
-def is_offline(module: ModuleType) -> bool:
-    """Whether it learns from a dataset, or from preferences."""
-    return not {"dataset", "preferences"}.isdisjoint(inspect.signature(module.make).parameters)
-
-
-def preset_for(env: str, presets: Iterable[str], data: str = "") -> str:
-    """The preset that is tuned for a dataset (hopper-medium-v2: hopper_medium, or else hopper), for an environment
-    (RiskyPointMass-v0: risky_point_mass), for its family, or for nothing in particular.
-    """
-    suite, _, name = env.partition("/")
-    words = Path(data).stem.replace("-", "_").lower().split("_")
-    for count in range(len(words), 0, -1):
-        if (of_data := "_".join(words[:count])) in presets:
-            return of_data
-    own = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", re.sub(r"-v\d+$", "", name)).lower()
-    family = "brax" if suite == "brax" else "minatar" if name.endswith("MinAtar") else "classic"
-    return next((preset for preset in (own, family) if preset in presets), "classic")
-
-
 def build(about: dict[str, Any]) -> Any:
     """The sweep that a ``run.json`` describes: every combination of the given hyperparameters, times seeds."""
     import rlzoo
@@ -252,12 +236,8 @@ def build(about: dict[str, Any]) -> Any:
     config = module.Config(**{name: tuple(x) if isinstance(x, list) else x for name, x in about["config"].items()})
     single = {name: values[0] for name, values in about["hyper"].items() if len(values) == 1}
     several = {name: values for name, values in about["hyper"].items() if len(values) > 1}
-    if is_offline(module):
-        preferences = "preferences" in inspect.signature(module.make).parameters
-        load = rlzoo.data.preferences.load if preferences else rlzoo.data.load
-        algo = module.make(env, config, load(about["data"]), module.Hyper(**single))
-    else:
-        algo = module.make(env, config, module.Hyper(**single))
+    dataset = named.load_data(module, about["data"]) if named.is_offline(module) else None
+    algo = named.make(module, env, config, single, dataset)
     return rlzoo.sweep(algo, rlzoo.grid(algo.hyper, **several) if several else algo.hyper)
 
 
@@ -271,7 +251,7 @@ def _options(module: ModuleType, preset: Any) -> type:
     """`TrainOptions` with ``config`` and ``hyper`` of an algorithm, their defaults from the preset."""
     import tyro
 
-    help_of = {**comments(module.Config), **comments(module.Hyper)}
+    help_of = {**named.comments(module.Config), **named.comments(module.Hyper)}
     hints = get_type_hints(module.Config)
 
     def option(name: str, kind: Any, default: Any) -> tuple[str, Any, Any]:
@@ -287,13 +267,6 @@ def _options(module: ModuleType, preset: Any) -> type:
     }
     fields = [(name, kind, dataclasses.field(default_factory=kind)) for name, kind in parts.items()]
     return dataclasses.make_dataclass("train", fields, bases=(TrainOptions,), frozen=True)
-
-
-def comments(cls: type) -> dict[str, str]:
-    """The comment behind each field of a `Config` or `Hyper`: what it sizes, or its unit and source."""
-    lines = inspect.getsource(cls).splitlines()
-    found = (re.match(r"\s+(\w+): .*?#\s*(.+)$", line) for line in lines)
-    return {match[1]: match[2] for match in found if match}
 
 
 def _summary(module: ModuleType, about: dict[str, Any], runs: Any, num_updates: int) -> str:
@@ -319,6 +292,65 @@ def _cache_programs() -> None:
     if jax.config.values["jax_compilation_cache_dir"] is None:
         cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "rlzoo" / "jax"
         jax.config.update("jax_compilation_cache_dir", str(cache))
+
+
+# --- sweep ----------------------------------------------------------------------------------------------------------
+
+BEST = 10  # settings in the table of a sweep
+
+
+def _sweep(argv: list[str]) -> int:
+    from rlzoo import study
+
+    parser = argparse.ArgumentParser(
+        prog="rlzoo sweep", description="Train the settings of a file; see docs/scaling.md.", allow_abbrev=False
+    )
+    parser.add_argument("file", type=Path, help="YAML, or Python that leaves a dictionary named study")
+    parser.add_argument("--directory", type=Path, help="for results, logs and checkpoints (default: runs/FILE)")
+    parser.add_argument("--resume", action="store_true", help="go on with what is in the directory")
+    parser.add_argument("--plan", action="store_true", help="say what it will take, memory and time, and stop")
+    options = parser.parse_args(argv)
+
+    asked = study.read(options.file)
+    directory = options.directory or Path("runs") / options.file.stem
+    _cache_programs()
+    if options.plan:
+        print("\n".join(map(str, study.plan(asked))))
+        return 0
+    words = ["rlzoo", "sweep", str(options.file), "--directory", str(directory), "--resume"]
+    results = study.run(asked, directory, options.resume, how_to_resume=shlex.join(words))
+    if results is None:
+        return 130
+    _draw_results(asked, directory, results)
+    return 0
+
+
+def _draw_results(asked: Any, directory: Path, results: list[dict[str, Any]]) -> None:
+    """The table of the best settings, and a picture of all."""
+    from rlzoo import report
+
+    numbers = [name for name in results[0] if name.partition("/")[0] in ("config", "hyper", "params")]
+    rows: dict[tuple, list[dict[str, Any]]] = {}  # of each setting its seeds, or in a competition its one row
+    for row in results:
+        rows.setdefault((row["part"], row["setting"]), []).append(row)
+    scores = np.array([[row["return"] for row in of] for of in rows.values()])
+    columns = {name: [of[0][name] for of in rows.values()] for name in numbers}
+
+    def label(setting: int) -> str:
+        said = [(name.partition("/")[2], columns[name][setting]) for name in numbers]
+        which = "" if "seed" in results[0] else f"{setting}: "
+        return which + ", ".join(f"{name}={x:.4g}" if isinstance(x, float) else f"{name}={x}" for name, x in said)
+
+    means = scores.mean(axis=1)
+    best = np.argsort(np.where(np.isfinite(means), -means, np.inf), kind="stable")[:BEST].tolist()
+    of = f", the best {len(best)} of {len(rows)} settings" if len(rows) > len(best) else ""
+    title = f"{asked.algorithm} on {asked.env if isinstance(asked.env, str) else asked.env.name}"
+    report.table(f"{title}: final return{of}", {label(x) or "all": scores[x] for x in best})
+    drawn = {k.partition("/")[2]: np.array(x) for k, x in columns.items() if np.array(x).dtype.kind in "if"}
+    if drawn:
+        report.scatter(directory / "results.png", drawn, scores, title=title)
+        print(f"picture {directory / 'results.png'}")
+    print(f"results {directory / 'results.csv'}")
 
 
 # --- eval, plot, list ----------------------------------------------------------------------------------------------
@@ -432,7 +464,7 @@ def _list(argv: list[str]) -> int:
             ("Hyper: traced, any field may be swept", module.Hyper),
         ):
             print(f"  {title}")
-            defaults, said = cls()._asdict() if hasattr(cls, "_asdict") else vars(cls()), comments(cls)
+            defaults, said = cls()._asdict() if hasattr(cls, "_asdict") else vars(cls()), named.comments(cls)
             for field, value in defaults.items():
                 print(f"    {field:20} {value!s:12} {said.get(field, '')}")
     for suite, module in SUITES.items():

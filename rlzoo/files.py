@@ -2,24 +2,35 @@
 
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import yaml
+
+LARGEST = 2**20  # bytes of a file of settings
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file in one step: a kill, or a full disk, leaves what was there before."""
+@contextmanager
+def whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that takes its place in one step: a kill, or a full disk, leaves what was there before."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with draft.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with draft.open("wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)
-    except OSError:
+    except BaseException:
         with suppress(OSError):
             draft.unlink()
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    with whole(path) as file:
+        file.write(text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -39,3 +50,37 @@ def read_json(path: Path, kind: type = dict) -> Any:
     if not isinstance(value, kind):
         raise ValueError(f"{path} holds a {type(value).__name__}, where a {kind.__name__} is expected")
     return value
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """What a file of settings in YAML holds: plain values only, nothing is executed.
+
+    Raises:
+        ValueError: not readable, larger than a mebibyte, no YAML mapping, a key twice, or an alias (``*name``), of
+            which a small file can make a huge one.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(LARGEST + 1)
+        if len(text) > LARGEST:
+            raise ValueError(f"more than {LARGEST} bytes")
+        value = yaml.load(text, _Strict)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} is not readable: {' '.join(str(error).split())}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds no fields; it needs lines such as `algorithm: ppo`")
+    return value
+
+
+class _Strict(yaml.SafeLoader):
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"aliases are not allowed, {self.peek_event().start_mark}")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        keys = [key.value for key, _ in node.value if isinstance(key.value, str)]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise yaml.YAMLError(f"{twice[0]} is there twice, {node.start_mark}")
+        return super().construct_mapping(node, deep)

@@ -5,17 +5,17 @@ command line sets): a run that is resumed or evaluated finds there what it was t
 """
 
 import hashlib
-import os
 import warnings
 import zipfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from rlzoo.files import whole
 
 NEWEST = 4  # results in memory
 DEAR = 2**20  # bytes from which on a result is written to disk
@@ -74,13 +74,9 @@ def _write(name: str, result: Any, dear: bool) -> None:
     path, leaves = _path(name), jax.tree.leaves(result)
     if path is None or not (dear or sum(x.nbytes for x in leaves) >= DEAR):
         return
-    draft = path.with_suffix(f".{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as file:
+        with whole(path) as file:
             np.savez(file, allow_pickle=False, **{str(i): np.asarray(x) for i, x in enumerate(leaves)})
-        os.replace(draft, path)
     except OSError as error:  # a full or read-only disk costs the file, not the result
-        with suppress(OSError):
-            draft.unlink()
         warnings.warn(f"{path} cannot be written and will be computed again: {error}", stacklevel=3)

@@ -13,6 +13,7 @@ from helpers import plane_preferences
 import rlzoo
 from rlzoo import cli
 from rlzoo.data import About
+from rlzoo.drivers import named
 
 SMALL = "--config.num-envs 4 --config.num-steps 16 --config.num-epochs 1 --config.num-minibatches 2 --config.hidden 16"
 TRAIN = f"train ppo --env gymnax/CartPole-v1 --steps 256 --report-every 2 --eval-episodes 4 {SMALL}"
@@ -67,6 +68,34 @@ def test_a_plan_is_said_and_nothing_is_run(capsys, tmp_path):
     assert code == 0, err
     assert "1 settings x 3 seeds, 3 lanes" in out and "memory: " in out and "time: about" in out
     assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_of_a_file(capsys, tmp_path):
+    (tmp_path / "two.yaml").write_text("""
+algorithm: ppo
+env: gymnax/CartPole-v1
+steps: 256
+seeds: 2
+eval_episodes: 4
+config: {num_envs: 4, num_steps: 16, num_epochs: 1, num_minibatches: 2, hidden: [16]}
+hyper:
+  learning_rate: {low: 1e-4, high: 1e-2, scale: log}
+sampler: sobol
+samples: 3
+""")
+    code, out, err = call("sweep two.yaml --plan", capsys)
+    assert code == 0 and "3 settings x 2 seeds, 6 lanes" in out and "time: about" in out, err
+    assert not (tmp_path / "runs").exists()
+    code, out, err = call("sweep two.yaml", capsys)
+    assert code == 0 and "learning_rate=" in out and "IQM" in out, err
+    results = (tmp_path / "runs" / "two" / "results.csv").read_text()
+    assert len(results.splitlines()) == 7 and (tmp_path / "runs" / "two" / "results.png").exists()
+    code, _, err = call("sweep two.yaml", capsys)
+    assert code == 2 and "runs/two holds a sweep already; resume it" in err
+    code, _, _ = call("sweep two.yaml --directory runs/two --resume", capsys)
+    assert code == 0 and (tmp_path / "runs" / "two" / "results.csv").read_text() == results
+    code, _, err = call("sweep none.yaml", capsys)
+    assert code == 2 and "there is no file none.yaml" in err
 
 
 def test_a_run_gets_a_directory_of_its_own(capsys, tmp_path):
@@ -127,7 +156,7 @@ def test_every_field_has_a_comment_for_its_help():
     for name, module in rlzoo.ALGORITHMS.items():
         for cls in (module.Config, module.Hyper):
             fields = getattr(cls, "_fields", None) or list(cls.__dataclass_fields__)
-            assert set(fields) == set(cli.comments(cls)), name
+            assert set(fields) == set(named.comments(cls)), name
 
 
 def test_help(capsys):
@@ -228,7 +257,7 @@ def test_labels_follow_the_order_of_the_grid():
 def test_the_preset_for_an_environment():
     """Its own, its family's, or the classic one."""
     from rlzoo import a2pr, a3c, ppo, prdc, stac
-    from rlzoo.cli import preset_for
+    from rlzoo.drivers.named import preset_for
 
     chosen = {
         (stac, "rlzoo/RiskyPointMass-v0"): "risky_point_mass",

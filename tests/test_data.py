@@ -177,6 +177,29 @@ def test_bad_hdf5(tmp_path, monkeypatch):
         data.load(tmp_path / "none")
 
 
+@pytest.mark.parametrize("how", ["link", "soft", "storage", "virtual"])
+def test_numbers_of_another_file_are_not_opened(tmp_path, how):
+    """A dataset cannot make its reader open any other file of the machine."""
+    path, other = tmp_path / "own.hdf5", tmp_path / "secret.hdf5"
+    hdf5(path, timeouts=[])
+    hdf5(other, timeouts=[])
+    with h5py.File(path, "a") as file:
+        del file["actions"]
+        if how == "link":
+            file["actions"] = h5py.ExternalLink(str(other), "/actions")
+        elif how == "soft":
+            file["there"] = h5py.ExternalLink(str(other), "/")
+            file["actions"] = h5py.SoftLink("/there/actions")
+        elif how == "storage":
+            file.create_dataset("actions", (12, 2), "f4", external=[(str(other), 0, 96)])
+        else:
+            layout = h5py.VirtualLayout((12, 2), "f4")
+            layout[:] = h5py.VirtualSource(str(other), "actions", (12, 2))
+            file.create_virtual_dataset("actions", layout)
+    with pytest.raises(ValueError, match="own.hdf5: (actions|there) lies in another file"):
+        data.load(path)
+
+
 def recorded(num_rows=30, ends=(9, 14, 29), terminated=(14,)):
     """A dataset as our recorder writes it, with reference scores; the same at every call."""
     rng = np.random.default_rng(0)

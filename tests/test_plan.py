@@ -77,6 +77,31 @@ def test_lanes_of_a_plan_are_those_of_a_device(runs):
     assert math.isclose(plan.state, rlzoo.plan(runs, 4, 10, probe=False).state)
 
 
+def passes(fit, settings):
+    return -(-settings // fit.settings) * -(-fit.plan.lanes // fit.plan.in_lanes)
+
+
+@pytest.mark.parametrize(("name", "size"), [pytest.param("ppo", 0, marks=pytest.mark.slow), ("sac", 0)])
+def test_what_does_not_fit_goes_in_groups(name, size, monkeypatch):
+    """Less and less memory: more and more passes, each within the memory as the compiler counts it; then an error."""
+    algo = algorithm(name, size)
+    runs = rlzoo.sweep(algo, rlzoo.grid(algo.hyper, gamma=[0.9, 0.95, 0.99, 0.999]))
+    whole = rlzoo.plan(runs, SEEDS, UPDATES, probe=False)
+    before = 1
+    for share in (1.2, 0.7, 0.4, 0.3):
+        limit = int(whole.total * share)
+        monkeypatch.setattr(planning, "device_memory", lambda limit=limit: limit)
+        fit = planning.fitted(runs, SEEDS, UPDATES, probe=False)
+        part = rlzoo.grid(algo.hyper, gamma=runs.hyper.gamma[: fit.settings])
+        assert counted(rlzoo.sweep(algo, part, in_lanes=fit.in_lanes)) <= 1.05 * limit, (share, fit)
+        assert fit.plan.fits and passes(fit, 4) >= before
+        before = passes(fit, 4)
+    assert before > 2
+    monkeypatch.setattr(planning, "device_memory", lambda: 1000)
+    with pytest.raises(ValueError, match="not even one setting of 6 seeds fits: it takes .*; use fewer seeds"):
+        planning.fitted(runs, SEEDS, UPDATES, probe=False)
+
+
 def test_one_agent_is_not_planned(runs):
     with pytest.raises(ValueError, match=r"ppo is one agent; plan a sweep of it"):
         rlzoo.plan(runs.base, 3, 10)

@@ -151,7 +151,17 @@ def test_pictures_are_written_and_show_the_data(tmp_path):
 
     figure = report.heatmap(tmp_path / "h.png", ("mass", [1, 2, 3]), ("length", [0.5, 1.0]), np.arange(6).reshape(2, 3))
     assert figure.axes[0].get_xlabel() == "mass" and len(figure.axes[0].get_yticks()) == 2
-    for name in ("curves.png", "s.png", "h.png"):
+    drawn = {"rate": np.geomspace(1e-4, 1e-2, 20), "gamma": RNG.uniform(0.9, 1.0, 20)}
+    scores = RNG.normal(size=(20, 3))
+    scores[4, 1] = np.nan
+    figure = report.scatter(tmp_path / "d.png", drawn, scores, title="t")
+    rate, gamma = figure.axes
+    assert (rate.get_xscale(), gamma.get_xscale(), gamma.get_xlabel()) == ("log", "linear", "gamma")
+    others, best = (line.get_ydata() for line in gamma.get_lines())
+    assert len(others) == 17 and len(best) == 2 and best.min() > others.max()
+    assert report.scatter(None, {"rate": np.ones(2)}, np.full((2, 1), np.nan)).axes
+
+    for name in ("curves.png", "s.png", "h.png", "d.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG") and (tmp_path / name).stat().st_size > 5_000
 
 

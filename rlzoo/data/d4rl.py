@@ -120,21 +120,28 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError(f"there is no file {path}")
     try:
         with h5py.File(path, "r") as file:
-            missing = [key for key in KEYS if key not in file]
-            if missing:
-                raise ValueError(
-                    f"{path} lacks {', '.join(missing)}; it has {', '.join(sorted(file)) or 'nothing'}; "
-                    f"a D4RL file has {', '.join(KEYS)}"
-                )
-            keys = [*KEYS, *(["timeouts"] if "timeouts" in file else [])]
-            for key in keys:
-                array = isinstance(file[key], h5py.Dataset) and file[key].shape is not None
-                if not array or file[key].dtype.kind not in "biuf":
-                    raise ValueError(f"{path}: {key} is no array of numbers; it must be one")
-            fits(2 * file["observations"].size + file["actions"].size + file["rewards"].size, str(path))
+            names, outside = sorted(file), refers_outside(file)
+            keys = [key for key in (*KEYS, "timeouts") if key in names]
+            arrays = [key for key in keys if not outside and isinstance(file[key], h5py.Dataset)]
+            arrays = [key for key in arrays if file[key].shape is not None]
+            kinds, sizes = ({key: f(file[key]) for key in arrays} for f in (lambda x: x.dtype.kind, lambda x: x.size))
+    except Exception as error:  # h5py raises many kinds for damaged files
+        raise _damaged(path, error) from error
+    if outside:
+        raise ValueError(f"{path}: {outside} lies in another file; a dataset has all its numbers in its own")
+    missing = [key for key in KEYS if key not in keys]
+    if missing:
+        has = ", ".join(names) or "nothing"
+        raise ValueError(f"{path} lacks {', '.join(missing)}; it has {has}; a D4RL file has {', '.join(KEYS)}")
+    for key in keys:
+        if key not in arrays or kinds[key] not in "biuf":
+            raise ValueError(f"{path}: {key} is no array of numbers; it must be one")
+    fits(2 * sizes["observations"] + sizes["actions"] + sizes["rewards"], str(path))  # before anything is read
+    try:
+        with h5py.File(path, "r") as file:
             raw = {key: file[key][()] for key in keys}
-    except (OSError, RuntimeError, KeyError, TypeError, MemoryError) as error:  # what h5py raises for damaged files
-        raise ValueError(f"{path} is damaged, or no HDF5 file: {error}; copy or download it again") from error
+    except Exception as error:
+        raise _damaged(path, error) from error
 
     for key in ("rewards", "terminals", "timeouts"):
         if key in raw and raw[key].ndim == 2 and raw[key].shape[1] == 1:
@@ -155,3 +162,26 @@ def _read(path: Path) -> dict[str, Any]:
         if key in raw:
             raw[key] = flags(raw[key], str(path), key)
     return raw
+
+
+def refers_outside(file: Any) -> str:
+    """The first name in an HDF5 file whose numbers lie in another one, which loading must not open; or none."""
+    import h5py
+
+    found: list[str] = []
+
+    def of_link(name: str, link: Any) -> None:
+        if isinstance(link, h5py.ExternalLink | h5py.SoftLink):
+            found.append(name)
+
+    def of_item(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
+            found.append(name)
+
+    file.visititems_links(of_link)
+    file.visititems(of_item)
+    return found[0] if found else ""
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path} is damaged, or no HDF5 file: {error}; copy or download it again")

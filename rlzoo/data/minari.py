@@ -28,6 +28,7 @@ def load(path: str | Path, obs_keys: tuple[str, ...] | None = None, drop_timeout
     """
     minari, path = _minari(), Path(path)
     folder = path / "data" if (path / "data").is_dir() else path
+    _refuse_links(folder)
     try:
         source = minari.MinariDataset(folder)
         one = source.observation_space.sample()
@@ -122,6 +123,20 @@ def save(dataset_id: str, dataset: Dataset, env: Any) -> None:
     about = dataset.about
     extra = {"rlzoo_env": about.env, "ref_min_score": about.random_score, "ref_max_score": about.expert_score}
     made.storage.update_metadata({key: value for key, value in extra.items() if value not in (None, "")})
+
+
+def _refuse_links(folder: Path) -> None:
+    """Numbers are to be in the dataset's own files."""
+    import h5py
+
+    for path in sorted(folder.glob("*.hdf5")):
+        try:
+            with h5py.File(path, "r") as file:
+                outside = d4rl.refers_outside(file)
+        except Exception as error:
+            raise _damaged(path, error) from error
+        if outside:
+            raise ValueError(f"{path}: {outside} lies in another file; a dataset has all its numbers in its own")
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:

@@ -1,13 +1,13 @@
 """Datasets as npz files of our own: one array a field, and text about it. Loading executes no code."""
 
 import json
-import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from rlzoo.data.dataset import About, Dataset, about_of, checked, fits
+from rlzoo.files import whole
 
 FIELDS = ("obs", "action", "reward", "next_obs", "terminated", "last")
 
@@ -33,10 +33,8 @@ def write(path: str | Path, arrays: dict[str, np.ndarray], about: About) -> Path
     path = Path(path)
     path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".part")
-    with draft.open("wb") as file:
+    with whole(path) as file:
         np.savez_compressed(file, allow_pickle=False, **arrays, about=np.array(json.dumps(about._asdict())))
-    os.replace(draft, path)
     return path
 
 

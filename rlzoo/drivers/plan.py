@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -29,8 +29,9 @@ class Plan:
     state: int  # of a lane
     replay: int  # of it the replay buffer
     shared: int  # of all lanes: environment parameters, or a dataset
-    working: float  # of all lanes, while a step computes
-    metrics: int  # of all lanes, that come out
+    working: float  # of the lanes that are trained together, while a step computes
+    working_fixed: float  # of it what any number of lanes takes
+    metrics: float  # of all lanes, that come out of one call
     limit: int | None  # of the device; None: not known
     compile_seconds: float  # of a program of few lanes
     seconds: float | None  # of all updates, extrapolated; None: not probed
@@ -60,7 +61,7 @@ class Plan:
         return "\n".join(lines)
 
 
-def plan(runs: Algorithm, num_seeds: int, num_updates: int, probe: bool = True) -> Plan:
+def plan(runs: Algorithm, num_seeds: int, num_updates: int, probe: bool = True, chunk: int | None = None) -> Plan:
     """What `train(runs, keys, num_updates)` with that many seeds will take.
 
     Sizes of what is kept are exact. What a step needs beside them, and the time, are measured on programs of a few
@@ -68,11 +69,13 @@ def plan(runs: Algorithm, num_seeds: int, num_updates: int, probe: bool = True) 
 
     Args:
         runs: a sweep, spread or not. probe: whether to run the small programs for the time.
+        chunk: updates in one call, of `run` those between two reports; default all.
     Raises:
         ValueError: not a sweep.
     """
     if runs.num_hypers is None:
         raise ValueError(f"{runs.name} is one agent; plan a sweep of it: rlzoo.plan(rlzoo.sweep(algo), ...)")
+    chunk = num_updates if chunk is None else min(chunk, num_updates)
     keys = devices.filled(runs, jax.random.split(jax.random.key(0), num_seeds))
     whole = _shapes(runs, keys)
     spread = devices.layout(runs, whole.key.shape)
@@ -88,7 +91,7 @@ def plan(runs: Algorithm, num_seeds: int, num_updates: int, probe: bool = True) 
         small = few._replace(in_lanes=at_once)
         shapes = _shapes(small, jax.random.split(jax.random.key(0), n if together else FEW[1]))
         began = time.perf_counter()
-        program = compiled_chunk(small, shapes, num_updates)
+        program = compiled_chunk(small, shapes, chunk)
         points.append((at_once, program.memory_analysis().temp_size_in_bytes, time.perf_counter() - began))
     (one, least, compile_seconds), (other, more, _) = points
     slope = (more - least) / (other - one)
@@ -105,10 +108,77 @@ def plan(runs: Algorithm, num_seeds: int, num_updates: int, probe: bool = True) 
         replay=memory.size_in_bytes(getattr(state, "replay", ())),
         shared=memory.size_in_bytes(runs.task),
         working=least + slope * (at_a_time - one),
-        metrics=memory.size_in_bytes(metrics) * num_updates * lanes,
+        working_fixed=least - slope * one,
+        metrics=memory.size_in_bytes(metrics) * chunk * lanes,
         limit=device_memory(),
         compile_seconds=compile_seconds,
         seconds=_seconds(few, num_updates, lanes) if probe else None,
+    )
+
+
+class Fit(NamedTuple):
+    """How a sweep goes through a device that cannot hold it: settings in groups, one after another, each as planned."""
+
+    settings: int  # in a group, H at the most
+    in_lanes: int | None  # for `sweep`; None: all lanes of a group at once
+    plan: Plan  # of a group
+
+
+def fitted(runs: Algorithm, num_seeds: int, num_updates: int, probe: bool = True, chunk: int | None = None) -> Fit:
+    """The largest groups of settings, and lanes trained together, that fit into the device's memory.
+
+    Of all ways that fit the one with the fewest passes, groups times ``in_lanes`` within one; of those, the fewest
+    groups. An ``in_lanes`` that the sweep has is not exceeded.
+
+    Args: as for `plan`.
+    Raises:
+        ValueError: not even one setting fits.
+    """
+    whole = plan(runs, num_seeds, num_updates, probe, chunk)
+    limit = whole.limit
+    if whole.fits or limit is None:
+        return Fit(whole.settings, runs.in_lanes, whole)
+    at_once, parts = whole.in_lanes == whole.lanes > 1, whole
+    if at_once:  # lanes one after another are another program: its sizes are measured too
+        parts = plan(runs._replace(in_lanes=1), num_seeds, num_updates, probe, chunk)
+
+    def way(settings: int) -> Fit:
+        as_it_is = _smaller(whole, settings, whole.lanes if at_once else whole.in_lanes)
+        if as_it_is.fits:
+            return Fit(settings, runs.in_lanes, as_it_is)
+        one = _smaller(parts, settings, 1)
+        more = (SHARE * limit - one.total) / (one.working - one.working_fixed)
+        in_lanes = max(1, min(1 + math.floor(more), parts.lanes if at_once else parts.in_lanes))
+        return Fit(settings, in_lanes, _smaller(parts, settings, in_lanes))
+
+    def passes(way: Fit) -> tuple[int, int]:
+        groups = math.ceil(whole.settings / way.settings)
+        return groups * math.ceil(way.plan.lanes / way.plan.in_lanes), groups
+
+    ways = [way(settings) for settings in range(1, whole.settings + 1)]
+    if not ways[0].plan.fits:
+        least = _smaller(parts, 1, 1)
+        raise ValueError(
+            f"{runs.name}: not even one setting of {whole.seeds} seeds fits: it takes {in_bytes(least.total)}, state "
+            f"{in_bytes(least.state)} a lane, and the device has {in_bytes(limit)}; use fewer seeds, a smaller "
+            "capacity, or smaller networks"
+        )
+    return min((way for way in ways if way.plan.fits), key=passes)
+
+
+def _smaller(plan: Plan, settings: int, in_lanes: int) -> Plan:
+    """As planned, but of fewer settings, and with other lanes trained together."""
+    lanes = math.ceil(settings * plan.lanes / plan.settings)
+    in_lanes = min(in_lanes, lanes)
+    each = (plan.working - plan.working_fixed) / plan.in_lanes
+    return dataclasses.replace(
+        plan,
+        settings=settings,
+        lanes=lanes,
+        in_lanes=in_lanes,
+        working=plan.working_fixed + each * in_lanes,
+        metrics=plan.metrics * lanes / plan.lanes,
+        seconds=None if plan.seconds is None else plan.seconds * lanes / plan.lanes,
     )
 
 

@@ -22,9 +22,10 @@ import numpy as np
 
 from rlzoo import names
 from rlzoo.drivers import checkpoint
+from rlzoo.drivers.devices import on_host
 from rlzoo.drivers.evaluate import evaluate
 from rlzoo.drivers.ranges import Range
-from rlzoo.drivers.run import EVALUATION_SEED, run
+from rlzoo.drivers.run import EVALUATION_SEED, Run, run
 from rlzoo.drivers.sweep import map_lanes, sweep, swept, swept_axes
 from rlzoo.files import read_json, write_json
 from rlzoo.types import Algorithm
@@ -45,11 +46,10 @@ class Lineage(NamedTuple):
     parents: np.ndarray  # int[K - 1, H], from where each goes on after it: mostly itself; -1: it was dropped
 
     def of(self, setting: int) -> list[int]:
-        """Where the agents that ended as ``setting`` were, rung by rung."""
+        """Where the agents that ended as ``setting`` were, rung by rung, until the last or until it was dropped."""
+        dropped = np.flatnonzero(self.parents[:, setting] == GONE)
         line = [setting]
-        for parents in self.parents[::-1]:
-            if parents[line[-1]] == GONE:
-                raise ValueError(f"setting {setting} was dropped before the last rung")
+        for parents in self.parents[: dropped[0] if dropped.size else None][::-1]:
             line.append(int(parents[line[-1]]))
         return line[::-1]
 
@@ -151,6 +151,23 @@ def pbt(
     return _compete(runs, keys, [*range(every, num_updates, every), num_updates], choose, about, **options)
 
 
+def final_returns(runs: Algorithm, result: Run, num_episodes: int, deterministic: bool = True) -> np.ndarray:
+    """f32[H, S]: each agent's mean return over the last evaluation of a run; NaN if its parameters are not finite."""
+    if len(result.returns):
+        returns = result.returns[-1]
+    else:  # it was over already, and reported nothing
+        key = jax.random.key(EVALUATION_SEED)
+        returns = evaluate(runs, runs.env, result.state, key, num_episodes, deterministic=deterministic).returns
+        returns = on_host(returns)
+    return np.where(on_host(_sound(result.state.params)), returns.mean(-1), np.nan).astype(np.float32)
+
+
+@jax.jit
+def _sound(params: Any) -> jax.Array:
+    finite = [jnp.isfinite(x).all(axis=tuple(range(2, x.ndim))) for x in jax.tree.leaves(params)]  # [H, S] each
+    return jnp.all(jnp.stack(finite), axis=0)
+
+
 def _checked(runs: Algorithm, options: Mapping[str, Any]) -> int:
     """H of a sweep that can compete."""
     if (runs.num_hypers or 1) < 2:
@@ -209,8 +226,7 @@ def _compete(
             state, interrupted = result.state, result.interrupted
             if interrupted:
                 break
-            returns = result.returns[-1] if len(result.returns) else _returns(runs, state, eval_episodes, deterministic)
-            files.add(np.asarray(_mean_of_sound(returns, state.params)))
+            files.add(final_returns(runs, result, eval_episodes, deterministic).mean(-1))
         scores, goes_on = files.scores[rung], np.full(num_settings, GONE)
         if len(scores) != len(there):
             raise ValueError(f"{files.log} has {len(scores)} scores in rung {rung}, where {len(there)} belong")
@@ -287,19 +303,6 @@ def _with(runs: Algorithm, numbers: Numbers) -> Algorithm:
     """The sweep of so many settings with these numbers."""
     hyper = runs.hyper._replace(**{name: jnp.asarray(x) for name, x in numbers.items()})
     return sweep(runs.base, hyper, runs.task, runs.in_lanes)._replace(devices=runs.devices)
-
-
-def _returns(runs: Algorithm, state: Any, num_episodes: int, deterministic: bool) -> jax.Array:
-    """What `run` reported last, of a run that was over already."""
-    key = jax.random.key(EVALUATION_SEED)
-    return evaluate(runs, runs.env, state, key, num_episodes, deterministic=deterministic).returns
-
-
-@jax.jit
-def _mean_of_sound(returns: jax.Array, params: Any) -> jax.Array:
-    """f32[L]: mean over seeds and episodes; NaN with a seed whose parameters or returns are not finite."""
-    sound = [jnp.isfinite(x).all(axis=tuple(range(2, x.ndim))) for x in jax.tree.leaves(params)]  # [L, S] each
-    return jnp.where(jnp.all(jnp.stack(sound), axis=0), returns.mean(-1), jnp.nan).mean(-1)
 
 
 @functools.partial(jax.jit, static_argnames="num_kept")

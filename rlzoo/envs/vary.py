@@ -29,17 +29,21 @@ def vary(env: Env, values: Mapping[str, Sequence[float]]) -> Any:
         ValueError: an unknown name, with those allowed; a number that is not finite; one that is not positive where
             the default is; a mass where brax takes all masses for 1.
     """
-    known = parameters(env.params)
     if not values:
-        raise ValueError(f"nothing to vary; {env.name} has {', '.join(known)}")
-    columns = np.array(list(itertools.product(*values.values())), np.float32).T  # [names, M]
-    params = env.params
-    for i, (name, given) in enumerate(values.items()):
+        raise ValueError(f"nothing to vary; {env.name} has {', '.join(parameters(env.params))}")
+    columns = np.array(list(itertools.product(*values.values())), np.float32)  # [M, names]
+    return with_columns(env, dict(zip(values, columns.reshape(-1, len(values)).T, strict=True)))
+
+
+def with_columns(env: Env, columns: Mapping[str, Sequence[float] | np.ndarray]) -> Any:
+    """As `vary`, at M given combinations: name -> numbers [M]."""
+    known, params = parameters(env.params), env.params
+    for name, given in columns.items():
         names.check(f"parameter of {env.name}", [name], list(known))
-        text = f"{name}={np.asarray(given).tolist()}"
-        if not len(given) or not np.isfinite(given).all():
+        column = np.asarray(given, np.float32)
+        text = f"{name}={list(dict.fromkeys(column.tolist()))}"
+        if not column.size or not np.isfinite(column).all():
             raise ValueError(f"{text}; it needs one or more finite numbers")
-        column = columns[i]
         if name.startswith("mass ") and {"spring", "positional"} & set(env.name.split()):
             power = 1.0 - _get(env.params, (*known[name][0][0][:-1], "spring_mass_scale"))
             if power == 0.0:

@@ -1,6 +1,6 @@
 """Statistics, pictures and tables of results. It knows arrays, not algorithms."""
 
-from rlzoo.report.plots import curves, heatmap, sensitivity
+from rlzoo.report.plots import curves, heatmap, scatter, sensitivity
 from rlzoo.report.record import Figure, record, returns_figures
 from rlzoo.report.sinks import series
 from rlzoo.report.statistics import Interval, conditional_value_at_risk, interval, iqm, paired, value_at_risk
@@ -19,6 +19,7 @@ __all__ = [
     "record",
     "returns_figures",
     "risks",
+    "scatter",
     "sensitivity",
     "series",
     "table",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, NullFormatter
 
 from rlzoo.report.statistics import interval
 
@@ -62,8 +62,7 @@ def sensitivity(
     axes.plot(np.repeat(values, scores.shape[1]), scores.ravel(), ".", color="#999999", markersize=4, label="seeds")
     axes.plot(values, point, "o-", color=_COLOURS[0], label="IQM")
     axes.fill_between(values, low, high, color=_COLOURS[0], alpha=0.18, linewidth=0, label="95% interval")
-    if values.min() > 0 and values.max() / values.min() >= 20:
-        axes.set_xscale("log")
+    _decorate(axes, values)
     axes.legend(frameon=False, fontsize=8)
     return _saved(figure, path)
 
@@ -85,6 +84,49 @@ def heatmap(
     axes.set_yticks(range(len(y[1])), [f"{value:.3g}" for value in y[1]])
     figure.colorbar(image, label=label)
     return _saved(figure, path)
+
+
+def scatter(
+    path: str | Path | None,
+    values: Mapping[str, np.ndarray],
+    scores: np.ndarray,
+    *,
+    title: str = "",
+    ylabel: str = "final return",
+) -> Figure:
+    """Final scores over several numbers that were drawn together: a panel for each, a dot for each setting.
+
+    A setting's dot is the mean over its seeds, and the line through it goes from the worst to the best of them; the
+    best tenth of the settings are in another colour in all panels.
+
+    Args:
+        values: name -> [H]. scores: [H, S]; a setting with NaN is left out.
+    """
+    scores = np.asarray(scores, float)
+    whole = np.isfinite(scores).all(axis=1)
+    means = scores.mean(axis=1)
+    best = whole & (means >= np.quantile(means[whole], 0.9)) if whole.any() else whole
+    figure = Figure(figsize=(3.6 * max(2, len(values)), 3.6), layout="constrained", dpi=150)
+    panels = figure.subplots(1, max(1, len(values)), sharey=True, squeeze=False)[0]
+    figure.suptitle(title, fontsize=11)
+    for axes, (name, x) in zip(panels, values.items(), strict=False):
+        x = np.asarray(x, float)
+        for chosen, colour in ((whole & ~best, "#999999"), (best, _COLOURS[1])):
+            axes.vlines(x[chosen], scores[chosen].min(1), scores[chosen].max(1), color=colour, alpha=0.4, linewidth=1)
+            axes.plot(x[chosen], means[chosen], "o", color=colour, markersize=4)
+        axes.set_xlabel(name)
+        _decorate(axes, x)
+    panels[0].set_ylabel(ylabel)
+    return _saved(figure, path)
+
+
+def _decorate(axes: Axes, x: np.ndarray) -> None:
+    """A grid, and a log axis for positive numbers that span a factor of 20 or more."""
+    if x.min() > 0 and x.max() / x.min() >= 20:
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.grid(True, alpha=0.25, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _figure(title: str, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:

@@ -1,0 +1,299 @@
+"""A study trained: in as few programs as it has structures, part by part, with one table of results.
+
+    from rlzoo import study
+
+    study.run(study.read("sweep.yaml"), "runs/mine")                              # as `rlzoo sweep sweep.yaml`
+    study.run(study.Study("ppo", env, hyper={"gamma": [0.9, 0.99]}), "runs/own")  # in Python also with one's own env
+
+Each structure, and of it each group of settings that fits into memory, is a part with a directory of its own; a sweep
+that is resumed does not train again the parts that are over. Sweep files are described in `rlzoo.drivers.settings`.
+"""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rlzoo import envs
+from rlzoo.algorithms import ALGORITHMS
+from rlzoo.drivers import checkpoint, memory, named
+from rlzoo.drivers import population as competing
+from rlzoo.drivers.devices import anywhere, filled, spread
+from rlzoo.drivers.plan import Fit, fitted
+from rlzoo.drivers.ranges import Range
+from rlzoo.drivers.run import run as run_part
+from rlzoo.drivers.settings import Study, configs, like, read, settings, single, values_of
+from rlzoo.drivers.sweep import sweep
+from rlzoo.drivers.train import float32, steps_after, updates_for
+from rlzoo.envs.vary import with_columns
+from rlzoo.files import read_json, write_json, write_text
+from rlzoo.machine import device_memory, in_bytes
+from rlzoo.types import Algorithm, Env
+
+__all__ = ["Study", "plan", "read", "run"]
+
+SMALL = 64  # a sweep whose States take less than such a part of the memory is trained without being planned before
+TEXT = ("part", "line")  # columns of results that are no numbers
+FREE = ("in_lanes", "spread", "report_every", "sinks")  # fields that may change when a sweep is resumed
+
+
+class Part(NamedTuple):
+    """What is one program and one run: some of the settings, of one structure."""
+
+    config: dict[str, Any]  # the fields that vary, with this part's values
+    first: int  # of the settings
+    end: int  # one behind the last
+    in_lanes: int | None
+
+
+class Planned(NamedTuple):
+    """Of one structure: how its settings go through the memory, and what that takes."""
+
+    config: dict[str, Any]
+    num_settings: int
+    fit: Fit
+
+    def __str__(self) -> str:
+        said = ", ".join(f"{name}={value}" for name, value in self.config.items())
+        groups = -(-self.num_settings // self.fit.settings)
+        split = f"; in {groups} groups of up to {self.fit.settings} settings, one after another" if groups > 1 else ""
+        return f"{f'{said}: ' if said else ''}{self.fit.plan}{split}"
+
+
+def plan(study: Study, probe: bool = True) -> list[Planned]:
+    """What each structure of a study takes, memory and time, from programs of few lanes; see `rlzoo.plan`."""
+    made = _Made(study)
+    return [Planned(config, made.num_settings, made.fit(config, probe)) for config in configs(study)]
+
+
+def run(
+    study: Study,
+    directory: str | Path,
+    resume: bool = False,
+    quiet: bool = False,
+    how_to_resume: str | None = None,
+) -> list[dict[str, Any]] | None:
+    """Train all parts, one after another, and write ``results.csv``.
+
+    A row of results is an agent, with its setting and seed, its numbers, and its mean return over the last evaluation,
+    empty if it is not finite; of a competition a row is a setting.
+
+    Args:
+        directory: for results, and for each part's log and checkpoints.
+        resume: go on with what is there.
+        how_to_resume: what to tell the user after Ctrl-C.
+    Returns:
+        the rows; None if it was interrupted.
+    Raises:
+        ValueError: the directory holds a sweep already and ``resume`` is False; or none, or another, and it is True.
+    """
+    directory, made, leads = Path(directory), _Made(study), jax.process_index() == 0
+    log = directory / "sweep.json"
+    begun = _begun(log, made.about(), resume)
+    parts = [Part(*part) for part in begun] if begun else made.parts()
+    tables = [directory / f"part_{number}" / "results.csv" for number in range(len(parts))]
+    over = [table.exists() for table in tables]
+    anywhere(False)  # every process has looked, before the first one writes
+    if leads and not begun:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_json(log, {"study": made.about(), "parts": parts})
+
+    options = {"quiet": quiet, "how_to_resume": how_to_resume or f"study.run(..., {str(directory)!r}, resume=True)"}
+    results: list[dict[str, Any]] = []
+    for number, (part, table) in enumerate(zip(parts, tables, strict=True)):
+        if not over[number]:
+            if leads and not quiet and len(parts) > 1:
+                of = f"settings {part.first} to {part.end - 1}{''.join(f', {k}={x}' for k, x in part.config.items())}"
+                print(f"part {number + 1} of {len(parts)}: {of}", flush=True)
+            rows = made.train(part, table.parent, **options)
+            if rows is None:
+                return None
+            if leads:
+                write_csv(table, rows)
+        else:
+            rows = read_csv(table)
+        results += rows
+        if leads:
+            write_csv(directory / "results.csv", results)
+    return results
+
+
+class _Made:
+    """What a study's names stand for: environment and data, made once, and the sweeps of each structure."""
+
+    def __init__(self, study: Study) -> None:
+        self.study, self.module = study, ALGORITHMS[study.algorithm]
+        self.env: Env = envs.make(study.env, **({} if study.backend is None else {"backend": study.backend}))
+        path = str(study.data) if isinstance(study.data, str | Path) else ""
+        self.data = named.load_data(self.module, path) if path else study.data
+        presets = self.module.presets
+        self.preset = presets[study.preset or named.preset_for(self.env.name.split()[0], presets, path)]
+        self.keys = jax.random.split(jax.random.key(study.seed), study.seeds)
+        self.competes = study.halving is not None or study.pbt is not None
+        self.columns = settings(study)
+        self.num_settings = len(next(iter(self.columns.values()), [None]))
+        if study.params and named.is_offline(self.module):
+            raise ValueError(f"{study.algorithm} learns from a dataset, not from params; leave them out")
+
+    def about(self) -> dict[str, Any]:
+        """The study in JSON values, by which a resumed one is known again."""
+        fields = {field.name: getattr(self.study, field.name) for field in dataclasses.fields(self.study)}
+        fields |= {"env": self.env.name, "data": None if self.data is None else checkpoint.fingerprint(self.data)}
+        return {name: _json(value) for name, value in fields.items()}
+
+    def runs(self, part: Part) -> Algorithm:
+        """The sweep of a part's settings."""
+        study, default = self.study, self.preset.config
+        fields = {name: values_of(given, getattr(default, name))[0] for name, given in study.config.items()}
+        fields = {k: like(f"config.{k}", getattr(default, k), x) for k, x in (fields | part.config).items()}
+        single_numbers = {name: x[0] for name, x in study.hyper.items() if single(x)}
+        hyper = self.preset.hyper._asdict() | single_numbers
+        algo = named.make(self.module, self.env, dataclasses.replace(default, **fields), hyper, self.data)
+
+        given = {name: np.asarray(x[part.first : part.end], np.float32) for name, x in self.columns.items()}
+        swept = {name.removeprefix("hyper/"): jnp.asarray(x) for name, x in given.items() if name.startswith("hyper/")}
+        params = {name: np.full(part.end - part.first, x[0]) for name, x in study.params.items() if single(x)}
+        params |= {name.removeprefix("params/"): x for name, x in given.items() if name.startswith("params/")}
+        task = with_columns(self.env, params) if params else None
+        runs = sweep(algo, algo.hyper._replace(**swept), task, part.in_lanes)
+        return spread(runs) if study.spread else runs
+
+    def fit(self, config: dict[str, Any], probe: bool) -> Fit:
+        """The groups of settings that fit, planned with programs of few lanes."""
+        study = self.study
+        runs = self.runs(Part(config, 0, self.num_settings, study.in_lanes))
+        num_updates = updates_for(runs, study.steps)
+        found = fitted(runs, study.seeds, num_updates, probe, study.report_every or max(1, num_updates // 20))
+        if found.settings < self.num_settings and self.competes:
+            raise ValueError(
+                f"{self.num_settings} settings x {study.seeds} seeds compete, and so are trained together; into "
+                f"{in_bytes(found.plan.limit or 0)} fit {found.settings} settings; use fewer, or fewer seeds"
+            )
+        return found
+
+    def parts(self) -> list[Part]:
+        """Those of all structures; what is small beside the memory is one part, without a look at its programs."""
+        found, limit = [], device_memory()
+        for config in configs(self.study):
+            whole = Part(config, 0, self.num_settings, self.study.in_lanes)
+            runs = self.runs(whole)
+            updates_for(runs, self.study.steps)  # raises before anything is trained
+            keys = filled(runs, self.keys, quiet=True)
+            state = jax.eval_shape(runs.init, keys, float32(runs.hyper), runs.task)
+            if limit is None or memory.size_in_bytes((state, runs.task)) < limit / SMALL:
+                found.append(whole)
+                continue
+            fit = self.fit(config, probe=False)
+            starts = range(0, self.num_settings, fit.settings)
+            found += [Part(config, x, min(x + fit.settings, self.num_settings), fit.in_lanes) for x in starts]
+        return found
+
+    def train(self, part: Part, directory: Path, **options: Any) -> list[dict[str, Any]] | None:
+        """A part's rows of results; None if it was interrupted."""
+        study, runs = self.study, self.runs(part)
+        num_updates = updates_for(runs, study.steps)
+        options |= {"directory": directory, "report_every": study.report_every, "sinks": study.sinks}
+        options |= {"eval_episodes": study.eval_episodes}
+        if self.competes:
+            return self._compete(part, runs, num_updates, options)
+        saved = checkpoint.any_in(directory / "checkpoints")
+        done = run_part(runs, self.keys, num_updates, resume=saved, **options)
+        if done.interrupted:
+            return None
+        returns = competing.final_returns(runs, done, study.eval_episodes)[:, : study.seeds]
+        steps = steps_after(runs, num_updates)
+        return [
+            {"part": directory.name, "setting": part.first + i, "seed": seed}
+            | self._numbers(part, {name: x[part.first + i] for name, x in self.columns.items()})
+            | {"env_steps": steps, "return": float(returns[i, seed])}
+            for i, seed in np.ndindex(*returns.shape)
+        ]
+
+    def _compete(self, part: Part, runs: Algorithm, num_updates: int, options: Any) -> list[dict[str, Any]] | None:
+        study, directory = self.study, options["directory"]
+        options["resume"] = any((directory / name).exists() for name in ("competition.json", "rung_0"))
+        if study.halving is not None:
+            found = competing.halving(runs, self.keys, num_updates, **study.halving, **options)
+        else:
+            numbers = dict(study.pbt or {})
+            every, rest = divmod(numbers.pop("every"), runs.steps_per_update)
+            if rest or not every:
+                near = max(1, every) * runs.steps_per_update
+                raise ValueError(f"pbt.every is not in whole updates, of {runs.steps_per_update} steps; use {near}")
+            ranges = {name: x for name, x in study.hyper.items() if isinstance(x, Range)}
+            found = competing.pbt(runs, self.keys, num_updates, every, ranges, **numbers, **options)
+        if found.interrupted:
+            return None
+        rows, lineage = [], found.lineage
+        for setting in range(part.end):
+            line = lineage.of(setting)
+            rung = len(line) - 1
+            numbers = {f"hyper/{name}": x[rung, setting] for name, x in lineage.hyper.items()}
+            rows.append({"part": directory.name, "setting": setting} | self._numbers(part, numbers))
+            rows[-1] |= {"rungs": len(line), "env_steps": steps_after(runs, int(lineage.updates[rung]))}
+            rows[-1] |= {"return": float(lineage.scores[rung, setting]), "line": " ".join(map(str, line))}
+        return rows
+
+    def _numbers(self, part: Part, columns: Mapping[str, float]) -> dict[str, Any]:
+        config = {f"config/{k}": x if isinstance(x, int | float) else str(x) for k, x in part.config.items()}
+        # The shortest text that is this float32.
+        return config | {name: float(str(np.float32(x))) for name, x in columns.items()}
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows of one set of columns; NaN is an empty cell."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows({k: "" if isinstance(x, float) and np.isnan(x) else x for k, x in row.items()} for row in rows)
+    write_text(path, text.getvalue())
+
+
+def read_csv(path: Path) -> list[dict[str, Any]]:
+    """What `write_csv` wrote: numbers where they are, NaN for empty cells, else text."""
+
+    def cell(name: str, text: str) -> Any:
+        for kind in () if name in TEXT else (int, float):
+            with suppress(ValueError):
+                return kind(text or "nan")
+        return text
+
+    with path.open(newline="") as file:
+        return [{name: cell(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
+
+
+def _begun(log: Path, about: dict[str, Any], resume: bool) -> list[list[Any]]:
+    """The parts of the sweep that a directory holds, which is to be the one asked for."""
+    if not resume:
+        if log.exists():
+            raise ValueError(f"{log.parent} holds a sweep already; resume it, or choose another directory")
+        return []
+    if not log.exists():
+        raise ValueError(f"there is no sweep in {log.parent} to resume; begin without resuming")
+    found = read_json(log)
+    try:
+        parts = [list(Part(*part)) for part in found["parts"]]
+        there = dict(found["study"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{log} is damaged ({type(error).__name__}: {error}); begin anew elsewhere") from error
+    for name, value in about.items():
+        if name not in FREE and there.get(name) != value:
+            raise ValueError(
+                f"{name} is {value!r}, but the sweep in {log.parent} has {there.get(name)!r}; resume with the same"
+            )
+    return parts
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _json(x) for name, x in value.items()}
+    if isinstance(value, tuple | list):
+        return [_json(x) for x in value]
+    return value if isinstance(value, str | int | float | bool | None) else repr(value)
