@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow soak lint bench clean
 
 demo: .venv/ready
 	$(BIN)/python experiments/demo.py
@@ -12,6 +12,9 @@ test: .venv/ready lint
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow -n 2
+
+soak: .venv/ready
+	$(BIN)/python -m pytest -m soak
 
 lint: .venv/ready
 	$(BIN)/ruff check .

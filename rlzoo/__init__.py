@@ -22,7 +22,7 @@ from rlzoo.algorithms import (
 )
 from rlzoo.drivers import study
 from rlzoo.drivers.checkpoint import load, save
-from rlzoo.drivers.devices import spread
+from rlzoo.drivers.devices import connect, spread
 from rlzoo.drivers.evaluate import evaluate, robustness, value_error
 from rlzoo.drivers.plan import plan
 from rlzoo.drivers.population import halving, pbt
@@ -45,6 +45,7 @@ __all__ = [
     "bc",
     "branch",
     "cdsa",
+    "connect",
     "cpl",
     "data",
     "envs",

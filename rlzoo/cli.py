@@ -15,6 +15,7 @@ from typing import Annotated, Any, get_type_hints
 import numpy as np
 
 from rlzoo.drivers import named
+from rlzoo.files import read_json, write_json
 
 USAGE = """rlzoo: reinforcement learning in JAX, compiled whole
 
@@ -33,7 +34,7 @@ USAGE = """rlzoo: reinforcement learning in JAX, compiled whole
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Exit code 0; 2 for what the user must correct, said in one line."""
+    """Exit code 0; 2 for what the user must correct, 1 for what the machine refuses, each said in one line."""
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         sys.exit(_dispatch(argv))
@@ -42,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # a full disk, a directory that may not be written, a coordinator that is not there
+        print(f"rlzoo: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -90,6 +94,14 @@ class TrainOptions:
     """continue the run in --directory"""
     spread: bool = False
     """over all devices; see docs/scaling.md"""
+    distributed: bool = False
+    """one of several processes that a scheduler has started; implies --spread"""
+    coordinator: str | None = None
+    """without a scheduler: host:port of process 0; with --num-processes and --process-id"""
+    num_processes: int | None = None
+    """with --coordinator"""
+    process_id: int | None = None
+    """with --coordinator"""
     plan: bool = False
     """say what it will take, memory and time, and stop"""
     report_every: int | None = None
@@ -101,6 +113,7 @@ class TrainOptions:
 
 
 def _train(argv: list[str]) -> int:
+    import jax
     import tyro
 
     import rlzoo
@@ -128,6 +141,7 @@ def _train(argv: list[str]) -> int:
         prog=f"rlzoo train {argv[0]}",
         description=inspect.getdoc(module.make),
     )
+    several = _connect(options)
     if options.seeds < 1:
         raise ValueError(f"--seeds {options.seeds}; it must be 1 or more")
     if (options.data is not None) != named.is_offline(module):
@@ -155,7 +169,7 @@ def _train(argv: list[str]) -> int:
     _cache_programs()
     runs = build(about)
     num_updates = rlzoo.updates_for(runs, options.steps)
-    runs = rlzoo.spread(runs) if options.spread else runs
+    runs = rlzoo.spread(runs) if options.spread or several else runs
     if options.plan:
         print(rlzoo.plan(runs, options.seeds, num_updates))
         return 0
@@ -163,14 +177,16 @@ def _train(argv: list[str]) -> int:
 
     again = [*argv, *([] if options.directory else ["--directory", str(directory)])]
     command = shlex.join(["rlzoo", "train", *[word for word in again if word != "--resume"], "--resume"])
-    print(f"{_summary(module, about, runs, num_updates)}\ndirectory {directory}", flush=True)
+    leads = jax.process_index() == 0
+    if leads:
+        print(f"{_summary(module, about, runs, num_updates)}\ndirectory {directory}", flush=True)
     if options.resume:
         _refuse_other(about, directory)
     elif checkpoint.any_in(directory / "checkpoints"):
         raise ValueError(f"{directory} holds a run already; go on with --resume, or choose another directory")
-    else:
+    elif leads:
         directory.mkdir(parents=True, exist_ok=True)
-        about_file.write_text(json.dumps(about, indent=1))
+        write_json(about_file, about)
     result = rlzoo.run(
         runs,
         _keys(about),
@@ -185,10 +201,25 @@ def _train(argv: list[str]) -> int:
     )
     if result.interrupted:
         return 130
+    if not leads:
+        return 0
     if "csv" in options.sinks and options.eval_episodes:
         _draw(directory, about)
     print(f"checkpoints {directory / 'checkpoints'}")
     return 0
+
+
+def _connect(options: Any) -> bool:
+    """Whether this is one of several processes, which is made known to JAX."""
+    import rlzoo
+
+    told = options.coordinator, options.num_processes, options.process_id
+    if not (options.distributed or any(x is not None for x in told)):
+        return False
+    if options.directory is None:
+        raise ValueError("several processes need one --directory that all of them see")
+    rlzoo.connect(*told)
+    return True
 
 
 def _begun(module: ModuleType, runs: Any, about: dict[str, Any]) -> Any:
@@ -300,6 +331,8 @@ BEST = 10  # settings in the table of a sweep
 
 
 def _sweep(argv: list[str]) -> int:
+    import jax
+
     from rlzoo import study
 
     parser = argparse.ArgumentParser(
@@ -309,9 +342,15 @@ def _sweep(argv: list[str]) -> int:
     parser.add_argument("--directory", type=Path, help="for results, logs and checkpoints (default: runs/FILE)")
     parser.add_argument("--resume", action="store_true", help="go on with what is in the directory")
     parser.add_argument("--plan", action="store_true", help="say what it will take, memory and time, and stop")
+    parser.add_argument("--distributed", action="store_true", help="one of several processes, started by a scheduler")
+    parser.add_argument("--coordinator", help="without a scheduler: host:port of process 0; and then")
+    parser.add_argument("--num-processes", type=int, help="how many there are, and")
+    parser.add_argument("--process-id", type=int, help="which this is, from 0")
     options = parser.parse_args(argv)
 
+    several = _connect(options)
     asked = study.read(options.file)
+    asked = dataclasses.replace(asked, spread=True) if several else asked
     directory = options.directory or Path("runs") / options.file.stem
     _cache_programs()
     if options.plan:
@@ -321,6 +360,8 @@ def _sweep(argv: list[str]) -> int:
     results = study.run(asked, directory, options.resume, how_to_resume=shlex.join(words))
     if results is None:
         return 130
+    if jax.process_index():
+        return 0
     _draw_results(asked, directory, results)
     return 0
 
@@ -480,10 +521,7 @@ def _about(directory: Path) -> dict[str, Any]:
     path = directory / "run.json"
     if not path.exists():
         raise ValueError(f"{directory} holds no run: there is no {path.name} in it")
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not readable: {error}") from error
+    return read_json(path)
 
 
 def _labels(about: dict[str, Any]) -> list[str]:

@@ -1,5 +1,7 @@
 """What several test modules need."""
 
+import socket
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,6 +35,13 @@ def assert_close(first, second, **tolerance):
 def copy(tree):
     """A copy that survives the donation of the original."""
     return jax.tree.map(lambda x: x.copy(), tree)
+
+
+def free_port():
+    """Of this machine, a moment ago."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 # --- an actor-critic update in NumPy ----------------------------------------------------------------------------------

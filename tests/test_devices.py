@@ -1,6 +1,5 @@
 """Lanes and environments on several devices: the same numbers, nothing between lanes, and errors that help."""
 
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from helpers import plane, plane_dataset
+from helpers import free_port, plane, plane_dataset
 
 import rlzoo
 from rlzoo import ppo
@@ -17,12 +16,6 @@ from rlzoo.envs import adversarial
 
 WORKER = Path(__file__).with_name("devices_worker.py")
 KEYS = jax.random.split(jax.random.key(3), 3)
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def results(out, *arguments):

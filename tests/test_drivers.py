@@ -4,10 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import textwrap
-import time
 
 import chex
 import jax
@@ -357,31 +353,6 @@ def test_a_damaged_newest_checkpoint_falls_back_and_says_so(tiny, tmp_path, dama
     assert_same_bits(rlzoo.load(tmp_path, tiny), second)
 
 
-def test_killed_while_saving_the_last_complete_checkpoint_loads(tiny, tmp_path):
-    """A process that saves without end is killed with SIGKILL at several moments; what remains always loads."""
-    script = textwrap.dedent(f"""
-        import os, jax, rlzoo
-        from rlzoo import ppo
-        algo = ppo.make(rlzoo.envs.make("gymnax/CartPole-v1"), ppo.{tiny.config!r})
-        from rlzoo.drivers.checkpoint import Checkpoints
-        state = rlzoo.init(algo, jax.random.key(5))
-        with Checkpoints({str(tmp_path)!r}, algo) as checkpoints:
-            while True:
-                checkpoints.save(state)
-                print("saved", flush=True)
-    """)
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    expected = rlzoo.init(tiny, KEY)
-    for delay in (0.0, 0.004, 0.02):
-        child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment)
-        for _ in range(4):
-            assert child.stdout.readline() == "saved\n"
-        time.sleep(delay)
-        child.send_signal(signal.SIGKILL)
-        child.communicate()
-        assert_same_bits(rlzoo.load(tmp_path, tiny), expected)
-
-
 # --- run -------------------------------------------------------------------------------------------------------------
 
 
@@ -434,12 +405,12 @@ def test_run_resumes_with_the_same_task_only(tiny, tmp_path):
         rlzoo.run(heavy, KEY, 2, resume=True, **options)
 
 
-@pytest.fixture
-def ctrl_c():
-    """SIGINT as in a terminal; what starts a suite in the background may have it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+@pytest.fixture(params=[signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "scheduler"])
+def ctrl_c(request):
+    """The signal as in a terminal; what starts a suite in the background may have it ignored."""
+    before = signal.signal(request.param, signal.default_int_handler)
+    yield request.param
+    assert signal.signal(request.param, before) is signal.default_int_handler
 
 
 def test_ctrl_c_before_the_first_chunk_saves_too(tiny, tmp_path, monkeypatch, ctrl_c):
@@ -448,7 +419,7 @@ def test_ctrl_c_before_the_first_chunk_saves_too(tiny, tmp_path, monkeypatch, ct
     evaluate = module.evaluate
 
     def interrupting(*args, **kwargs):
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), ctrl_c)
         return evaluate(*args, **kwargs)
 
     monkeypatch.setattr(module, "evaluate", interrupting)
@@ -496,7 +467,7 @@ def test_ctrl_c_finishes_the_chunk_saves_and_says_how_to_go_on(tiny, tmp_path, c
         def write(self, rows):
             calls.append(rows[0]["update"])
             if rows[0]["update"] == 2:
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), ctrl_c)
             super().write(rows)
 
     original, sinks.CsvSink = sinks.CsvSink, Interrupting

@@ -335,6 +335,12 @@ def test_wrong_objects_are_refused():
         rlzoo.envs.make(with_step(lambda state, now: (state._replace(time=1.0 * state.time), now)))
     with pytest.raises(ValueError, match="another structure"):
         rlzoo.envs.make(with_step(lambda state, now: ((state, 1), now)))
+    with pytest.raises(ValueError, match="own/broken: step raises ZeroDivisionError: division by zero"):
+        rlzoo.envs.make(with_step(lambda state, now: 1 / 0))
+    with pytest.raises(ValueError, match=r"step gives a tuple; it must give \(state, TimeStep\)"):
+        rlzoo.envs.make(with_step(lambda state, now: (state, now.reward, False, {})))
+    with pytest.raises(ValueError, match=r"own/broken: reset gives a ShapeDtypeStruct; it must give \(obs, state\)"):
+        rlzoo.envs.make(env._replace(name="own/broken", reset=lambda key, params: env.reset(key, params)[0]))
 
 
 def test_the_old_five_values_are_refused():

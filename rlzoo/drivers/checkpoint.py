@@ -6,6 +6,9 @@ newest is the newest also after a fresh start. A save that was cut short has no 
 
 import json
 import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rlzoo.algorithms.config import as_dict
 from rlzoo.data.dataset import checksum
@@ -20,7 +24,9 @@ from rlzoo.drivers import devices
 from rlzoo.drivers.train import float32
 from rlzoo.types import Algorithm
 
-FORMAT = 1
+FORMAT = 2
+SEAL = "crc32"  # of the manifest
+MIXERS = ((0x9E3779B1, 0x85EBCA77), (0xC2B2AE3D, 0x27D4EB2F))  # large odd numbers without a pattern
 _LIBRARIES = ("rlzoo", "jax", "jaxlib", "flax", "optax", "gymnax", "brax", "orbax-checkpoint")
 
 
@@ -82,16 +88,22 @@ class Checkpoints:
         self._seeds = {} if seeds is None else {"seeds": seeds}  # asked for, which may be fewer than fill the devices
 
     def save(self, state: Any) -> None:
+        """Begin to write a State, once the one before is written.
+
+        Raises:
+            OSError: the one before could not be, such as on a full disk; what was saved earlier is whole.
+        """
         import orbax.checkpoint as ocp
 
         if not self._about:
             about = manifest(self.algo, state) | self._seeds
             self._refuse_other_runs(about)
             self._about = about
-        about = self._about | {"step": int(state.step)}
-        newest = self._manager.latest_step()
+        about = _sealed(self._about | {"step": int(state.step), "checksums": _checksums(state)})
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), manifest=ocp.args.JsonSave(about))
-        self._manager.save((newest or 0) + 1, args=arguments)
+        with self._said():
+            self._manager.wait_until_finished()
+            self._manager.save((self._manager.latest_step() or 0) + 1, args=arguments)
 
     def _refuse_other_runs(self, about: dict[str, Any]) -> None:
         for index in self._manager.all_steps():
@@ -105,8 +117,27 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._manager.wait_until_finished()
-        self._manager.close()
+        with suppress(OSError) if isinstance(error, OSError) else nullcontext():  # the same thing once more
+            try:
+                with self._said():
+                    self._manager.wait_until_finished()
+            finally:
+                with suppress(Exception):  # of the save that failed
+                    self._manager.close()
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """Whatever orbax raises where it cannot write becomes one error."""
+        try:
+            yield
+        except Exception as error:
+            with suppress(Exception):
+                self._manager.reload()
+            whole = [f"save_{step}" for step in self._manager.all_steps()]
+            left = f"what was saved before is whole: {', '.join(whole)}" if whole else "none was saved before"
+            raise OSError(
+                f"a checkpoint could not be written to {self.path}: {_first_line(error)}; {left}; make room, and resume"
+            ) from error
 
 
 def fingerprint(task: Any) -> str:
@@ -144,6 +175,7 @@ def _read(path: Path, algo: Algorithm, step: int | None) -> tuple[Any, dict[str,
             _refuse_other(about, _identity(algo, keys, about), f"{path}/save_{index} does not fit")
             try:
                 state = _restore(manager, index, algo, keys)
+                _refuse_changed(state, about)
             except Exception as error:
                 failures.append(f"save_{index}: {_first_line(error)}")
                 continue
@@ -205,7 +237,48 @@ def _manager(path: Path, keep: int | None = None) -> Any:
 def _manifest(manager: Any, index: int) -> dict[str, Any]:
     import orbax.checkpoint as ocp
 
-    return manager.restore(index, args=ocp.args.Composite(manifest=ocp.args.JsonRestore())).manifest
+    about = manager.restore(index, args=ocp.args.Composite(manifest=ocp.args.JsonRestore())).manifest
+    if about != _sealed({name: value for name, value in about.items() if name != SEAL}):
+        raise ValueError("the manifest is not what was saved")
+    return about
+
+
+def _sealed(about: dict[str, Any]) -> dict[str, Any]:
+    """With a checksum of itself."""
+    return about | {SEAL: zlib.crc32(json.dumps(about, sort_keys=True).encode())}
+
+
+def _checksums(state: Any) -> list[str]:
+    """Of every leaf, in their order; the files have none that would find every change on a disk."""
+    return [f"{int(a):08x}{int(b):08x}" for a, b in np.asarray(_sums(state))]
+
+
+@jax.jit
+def _sums(state: Any) -> jax.Array:
+    """u32[leaves, 2]: sums of a leaf's words, each times an odd number that belongs to its place.
+
+    A changed word always changes them. Whole numbers add up to the same in any order, on whatever devices they lie.
+    """
+
+    def one(x):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x = jax.random.key_data(x)
+        bits = jnp.dtype(f"uint{8 * x.dtype.itemsize}")
+        words = (x if x.dtype == bool else jax.lax.bitcast_convert_type(x, bits)).astype(jnp.uint32)
+        place = jnp.zeros(x.shape, jnp.uint32)
+        for axis, size in enumerate(x.shape):
+            place = place * size + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
+        mixed = (((place * jnp.uint32(a)) ^ (place >> 15)) * jnp.uint32(b) | jnp.uint32(1) for a, b in MIXERS)
+        return jnp.stack([jnp.sum(words * factor, dtype=jnp.uint32) for factor in mixed])
+
+    return jnp.stack([one(x) for x in jax.tree.leaves(state)])
+
+
+def _refuse_changed(state: Any, about: dict[str, Any]) -> None:
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    for (path, _), found, saved in zip(leaves, _checksums(state), about["checksums"], strict=True):
+        if found != saved:
+            raise ValueError(f"state{jax.tree_util.keystr(path)} is not what was saved")
 
 
 def _leaves(state: Any) -> dict[str, str]:

@@ -7,12 +7,14 @@ Everything else stays as it is: `train`, `resume`, `evaluate`, `save`, `run`. La
 the axes "settings" and "seeds", such that the device with the most lanes has as few as can be. Devices along H divide
 it; where those along S do not, more seeds are trained, on devices that would wait. A checkpoint goes on with others.
 
-Over several processes each calls `jax.distributed.initialize` first, and then the same program; process 0 reports.
+Over several processes each calls `connect` first, and then the same program; process 0 reports.
 """
 
 import functools
 import math
+import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -27,6 +29,77 @@ from rlzoo.types import Algorithm
 
 LANES = P("settings", "seeds")
 _last: list[Any] = []  # a task, where it was put, and what came of it
+
+
+HEARTBEAT = 30  # seconds without a sign of life, after which a process is taken for dead and all others end
+
+
+def connect(
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    timeout: float = 120.0,
+) -> None:
+    """Make this process one of several that train together; to be called before anything else that uses JAX.
+
+    Under SLURM, Open MPI, Kubernetes and on Cloud TPUs JAX finds the others itself, and all arguments are left out.
+
+    Args:
+        coordinator: where process 0 runs, as "host:port"; the port is any that is free there.
+        num_processes: how many there are. process_id: which this is, from 0.
+        timeout: seconds to wait for the others. If process 0 waits in vain, JAX ends it with a message.
+    Raises:
+        ValueError: arguments that do not go together; no cluster is found.
+        TimeoutError: process 0 cannot be reached.
+    """
+    given = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
+    missing = [name for name, value in given.items() if value is None]
+    if 0 < len(missing) < len(given):
+        raise ValueError(f"{' and '.join(missing)} missing; give all of {', '.join(given)}, or none under a scheduler")
+    if coordinator is not None and num_processes is not None and process_id is not None:
+        host, colon, port = coordinator.rpartition(":")
+        if not (host and colon and port.isdigit() and 0 < int(port) < 65536):
+            raise ValueError(f"coordinator is {coordinator!r}; it must be host:port, such as 10.0.0.1:1234")
+        if not 0 <= process_id < num_processes:
+            raise ValueError(
+                f"process_id={process_id} of num_processes={num_processes}; it must be 0 or more, and less"
+            )
+        if process_id:
+            _reach(host.strip("[]"), int(port), timeout)
+        else:
+            others = f"{num_processes - 1} other process{'es' if num_processes > 2 else ''}"
+            print(f"waiting up to {timeout:.0f} s at {coordinator} for {others}", file=sys.stderr, flush=True)
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")  # of CPUs; other devices have their own
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            num_processes,
+            process_id,
+            initialization_timeout=math.ceil(timeout),
+            heartbeat_timeout_seconds=HEARTBEAT,
+            shutdown_timeout_seconds=HEARTBEAT,
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"JAX finds no cluster here ({error}); give coordinator=, num_processes= and process_id="
+        ) from error
+
+
+def _reach(host: str, port: int, timeout: float) -> None:
+    """Wait until process 0 is there: JAX would end this process with a stack trace of its own."""
+    end, wait = time.monotonic() + timeout, 0.1
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=max(0.1, end - time.monotonic())).close()
+            return
+        except OSError as error:
+            if time.monotonic() + wait >= end:
+                raise TimeoutError(
+                    f"the coordinator at {host}:{port} cannot be reached within {timeout:.0f} s ({error}); is process "
+                    "0 running there, and is the port open to this host?"
+                ) from error
+        time.sleep(wait)
+        wait = min(2 * wait, 5.0)
 
 
 def spread(algo: Algorithm, devices: Sequence[jax.Device] | None = None) -> Algorithm:
@@ -193,12 +266,14 @@ def placed(tree: Any, axes: Any, mapped: P, mesh: Mesh) -> Any:
 
 
 def on_host(tree: Any) -> Any:
-    """NumPy arrays of all lanes, in every process: what other processes hold is gathered. Keys as their numbers."""
+    """NumPy arrays of all lanes, in every process: what other processes hold is gathered. Keys as their numbers.
+
+    Raises:
+        RuntimeError: another process is not there any more.
+    """
     tree = jax.tree.map(lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x, tree)
     if not all(getattr(x, "is_fully_addressable", True) for x in jax.tree.leaves(tree)):
-        from jax.experimental import multihost_utils
-
-        tree = multihost_utils.process_allgather(tree, tiled=True)
+        tree = _gathered(tree, tiled=True)
     return jax.tree.map(np.asarray, tree)
 
 
@@ -206,6 +281,17 @@ def anywhere(flag: bool) -> bool:
     """Whether it is true in any process; all must ask."""
     if jax.process_count() == 1:
         return flag
+    return bool(_gathered(np.array(flag)).any())
+
+
+def _gathered(tree: Any, tiled: bool = False) -> Any:
     from jax.experimental import multihost_utils
 
-    return bool(multihost_utils.process_allgather(np.array(flag)).any())
+    try:
+        return multihost_utils.process_allgather(tree, tiled=tiled)
+    except jax.errors.JaxRuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise RuntimeError(
+            f"process {jax.process_index()} of {jax.process_count()} cannot reach the others ({reason}): one of them "
+            "has probably stopped; start the job again and resume it, with as many processes as there are"
+        ) from error

@@ -24,6 +24,7 @@ from rlzoo.types import Algorithm
 
 # Evaluation has a constant key of its own: it leaves training unchanged and is the same for every run.
 EVALUATION_SEED = 2**31 - 1
+STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Failure(NamedTuple):
@@ -71,7 +72,7 @@ def run(
     """Train up to update ``num_updates``, reporting on the way.
 
     At the start and after every ``report_every`` updates all lanes are evaluated, the numbers go to the sinks, and
-    a checkpoint is written in the background. Ctrl-C finishes the chunk, saves and says how to go on.
+    a checkpoint is written in the background. Ctrl-C, or SIGTERM, finishes the chunk, saves and says how to go on.
 
     Args:
         algo: an algorithm or a sweep. key: a typed key, or keys [S] for a sweep; when resuming only its shape counts.
@@ -261,7 +262,7 @@ def _headline(algo: Algorithm, summary: dict[str, np.ndarray]) -> str:
 
 
 class _Interrupt:
-    """Ctrl-C asks the loop to stop after the chunk; a second one stops at once."""
+    """Ctrl-C, or a scheduler's SIGTERM, asks the loop to stop after the chunk; a second one stops at once."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -274,9 +275,10 @@ class _Interrupt:
     def __enter__(self) -> "_Interrupt":
         self._main = threading.current_thread() is threading.main_thread()  # signals reach no other thread
         if self._main:
-            self._before = signal.signal(signal.SIGINT, self._handle)
+            self._before = {number: signal.signal(number, self._handle) for number in STOPS}
         return self
 
     def __exit__(self, *error: object) -> None:
         if self._main:
-            signal.signal(signal.SIGINT, self._before)
+            for number, handler in self._before.items():
+                signal.signal(number, handler)

@@ -10,7 +10,7 @@ from rlzoo.envs.adversarial import adversarial, with_adversary, with_protagonist
 from rlzoo.envs.stochastic import stochastic
 from rlzoo.envs.vary import vary
 from rlzoo.names import unknown
-from rlzoo.types import Env
+from rlzoo.types import Env, TimeStep
 
 __all__ = ["adversarial", "make", "names", "stochastic", "vary", "with_adversary", "with_protagonist"]
 
@@ -75,8 +75,8 @@ def _checked(env: Env) -> Env:
     """Trace one reset and one step, and say what does not fit, before anything is compiled."""
     key = jax.random.key(0)
     action = jax.eval_shape(env.action_space.sample, key)
-    obs, state = jax.eval_shape(env.reset, key, env.params)
-    new_state, now = jax.eval_shape(env.step, key, state, action, env.params)
+    obs, state = _traced(env, "reset", env.reset, key, env.params)
+    new_state, now = _traced(env, "step", env.step, key, state, action, env.params)
 
     expected = {"obs": (obs.shape, "float32"), "next_obs": (obs.shape, "float32"), "reward": ((), "float32")}
     expected |= {"terminated": ((), "bool"), "truncated": ((), "bool")}
@@ -103,3 +103,16 @@ def _checked(env: Env) -> Env:
                 "it must keep shape and dtype"
             )
     return env
+
+
+def _traced(env: Env, name: str, function: Any, *arguments: Any) -> tuple[Any, Any]:
+    """The shapes of the pair that ``reset`` or ``step`` gives."""
+    try:
+        given = jax.eval_shape(function, *arguments)
+    except Exception as error:  # whatever a user's own code raises
+        what = str(error).splitlines()[0] if str(error) else "without a word"
+        raise ValueError(f"{env.name}: {name} raises {type(error).__name__}: {what}") from error
+    pair = {"reset": "(obs, state)", "step": "(state, TimeStep)"}[name]
+    if not isinstance(given, tuple) or len(given) != 2 or (name == "step" and not isinstance(given[1], TimeStep)):
+        raise ValueError(f"{env.name}: {name} gives a {type(given).__name__}; it must give {pair}")
+    return given

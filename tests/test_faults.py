@@ -1,0 +1,273 @@
+"""What goes wrong on real machines: kills, full disks, damaged files, processes that do not come or that die."""
+
+import gc
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import faults_worker
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import assert_same_bits, free_port
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rlzoo
+from rlzoo.drivers import checkpoint, devices
+
+WORKER = Path(__file__).with_name("faults_worker.py")
+KEYS = jax.random.split(jax.random.key(0), 2)
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return faults_worker.sweep()
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Compiled programs of the workers: of a killed one the next need not compile again."""
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+def start(cache, directory, num_updates, *processes, before="", **options):
+    """A worker; ``before`` is run in it first."""
+    script = f"import sys; sys.argv[1:] = {list(map(str, (directory, num_updates, *processes)))!r}\n{before}\n"
+    script += f"sys.path.insert(0, {str(WORKER.parent)!r})\nimport faults_worker\nfaults_worker.main()\n"
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache, "PYTHONUNBUFFERED": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen([sys.executable, "-c", script], env=environment, **pipes, **options)
+
+
+def finish(worker, timeout=300):
+    said, _ = worker.communicate(timeout=timeout)
+    return said
+
+
+def go_on(runs, directory, num_updates):
+    """What a worker does, here."""
+    there = checkpoint.any_in(directory / "checkpoints")
+    options = {"report_every": faults_worker.CHUNK, "eval_episodes": 0, "sinks": ("csv",), "quiet": True}
+    return rlzoo.run(runs, KEYS, num_updates, directory=directory, resume=there, **options)
+
+
+def saves(directory):
+    """The newest complete save, as its number; 0: none."""
+    names = [path.name for path in (directory / "checkpoints").glob("save_*")]
+    return max((int(name[5:]) for name in names if name[5:].isdigit()), default=0)
+
+
+# --- kills -----------------------------------------------------------------------------------------------------------
+
+
+def killed_and_resumed(runs, cache, directory, num_updates, kills):
+    """Kill at random moments of a run, most of whose time are saves; then let it end. How many were inside a save."""
+    rng, inside = random.Random(0), 0
+    for number in range(kills):
+        before = saves(directory)
+        worker = start(cache, directory, num_updates)
+        while saves(directory) < before + 2 and worker.poll() is None:
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0.0, 0.3))
+        worker.send_signal(signal.SIGKILL)
+        said = finish(worker)
+        assert worker.returncode == -signal.SIGKILL, f"kill {number}: {said[-3000:]}"
+        inside += any("tmp" in path.name for path in (directory / "checkpoints").iterdir())
+    worker = start(cache, directory, num_updates)
+    assert "over" in finish(worker), "the run that goes on does not end"
+    whole = go_on(runs, directory.with_name("whole"), num_updates)
+    assert_same_bits(rlzoo.load(directory / "checkpoints", runs), whole.state)
+    rows = [rlzoo.report.sinks.read_csv(path / "log.csv") for path in (directory, directory.with_name("whole"))]
+    assert str(rows[0]) == str(rows[1])  # no line is missing, and none is there twice
+    return inside
+
+
+def test_killed_at_any_moment_a_run_goes_on_bit_for_bit(runs, cache, tmp_path):
+    killed_and_resumed(runs, cache, tmp_path / "killed", 60, 1)
+
+
+@pytest.mark.soak
+def test_killed_at_fifty_moments_a_run_goes_on_bit_for_bit(runs, cache, tmp_path):
+    assert killed_and_resumed(runs, cache, tmp_path / "killed", 1500, 50) > 5
+
+
+# --- disks -----------------------------------------------------------------------------------------------------------
+
+FULL = """
+import resource
+from rlzoo.drivers.checkpoint import Checkpoints
+save = Checkpoints.save
+def limited(self, state):
+    if int(state.step) == 8:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
+    save(self, state)
+Checkpoints.save = limited
+"""
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="the system has no such limit")
+def test_a_full_disk_ends_the_run_with_what_was_saved_whole(runs, cache, tmp_path):
+    """Files cannot grow any more from one save on: the error says what is left, and from there the run goes on."""
+    worker = start(cache, tmp_path, 20, before=FULL)
+    said = finish(worker)
+    assert worker.returncode == 1
+    assert "OSError: a checkpoint could not be written to" in said and "File too large" in said
+    assert "what was saved before is whole: save_" in said and "; make room, and resume" in said
+    assert 4 <= int(rlzoo.load(tmp_path / "checkpoints", runs).step) <= 8
+    assert_same_bits(go_on(runs, tmp_path, 20).state, rlzoo.train(runs, KEYS, 20)[0])
+
+
+@pytest.fixture(scope="module")
+def saved(runs, tmp_path_factory):
+    """Two saves, and what is in them."""
+    path, states = tmp_path_factory.mktemp("saved"), []
+    for updates in (2, 4):
+        states.append(rlzoo.train(runs, KEYS, updates)[0])
+        rlzoo.save(path, runs, states[-1])
+    return path, states
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_damaged_checkpoint_is_never_taken_for_a_whole_one(runs, saved):
+    """Bytes changed or cut off in any file of the newest save: it is read as it was, or the one before it is.
+
+    The files of orbax have no checksums of their own: without ours one in fifty of such changes is not noticed.
+    """
+    path, (older, newer) = saved
+    files = sorted(x for x in (path / "save_2").rglob("*") if x.is_file() and x.stat().st_size)
+
+    @settings(max_examples=40, deadline=None)
+    @given(draw=st.data())
+    def damage_and_load(draw):
+        file = draw.draw(st.sampled_from(files))
+        whole = file.read_bytes()
+        content = bytearray(whole)
+        for _ in range(draw.draw(st.integers(1, 3))):
+            content[draw.draw(st.integers(0, len(content) - 1))] ^= draw.draw(st.integers(1, 255))
+        file.write_bytes(content[: draw.draw(st.none() | st.integers(0, len(content)))])
+        try:
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                found = rlzoo.load(path, runs)
+            passed_over = any("cannot be read and was passed over: save_2" in str(x.message) for x in said)
+            assert_same_bits(found, older if passed_over else newer)
+        except ValueError as error:  # the manifest says that it is of something else
+            assert "save_2" in str(error)
+        finally:
+            file.write_bytes(whole)
+
+    damage_and_load()
+    gc.collect()  # orbax's own threads have failed too, and say so when they go
+    assert_same_bits(rlzoo.load(path, runs), newer)
+
+
+def test_checksums_find_every_changed_word_and_are_the_same_anywhere():
+    key = jax.random.key(1)
+    tree = {
+        "f": jax.random.normal(key, (5, 7)),
+        "i": jnp.arange(6, dtype=jnp.int32),
+        "b": jnp.array([True, False, True]),
+        "u": jnp.arange(5, dtype=jnp.uint8),
+        "k": jax.random.split(key, 3),
+        "s": jnp.float32(3.0),
+    }
+    sums = checkpoint._checksums(tree)
+    assert len(set(sums)) == len(tree) and sums == checkpoint._checksums(jax.tree.map(jnp.copy, tree))
+    names = sorted(tree)
+    for name, change in (
+        ("f", lambda x: x.at[2, 3].multiply(-1)),
+        ("f", lambda x: x.at[0].set(x[1]).at[1].set(x[0])),  # two rows change places
+        ("i", lambda x: x.at[5].add(1)),
+        ("b", lambda x: ~x),
+        ("u", lambda x: x[::-1]),
+        ("k", lambda x: x[::-1]),
+        ("s", lambda x: -x),
+    ):
+        other = checkpoint._checksums(tree | {name: change(tree[name])})
+        assert [a == b for a, b in zip(sums, other, strict=True)] == [x != name for x in names]
+    # The definition, for one leaf, in NumPy.
+    words, place = np.asarray(tree["f"]).view(np.uint32).ravel(), np.arange(35, dtype=np.uint32)
+    (a, b), _ = checkpoint.MIXERS
+    factor = ((place * np.uint32(a)) ^ (place >> 15)) * np.uint32(b) | np.uint32(1)
+    assert sums[names.index("f")][:8] == f"{int((words * factor).sum(dtype=np.uint32)):08x}"
+
+
+def test_files_written_in_one_step(tmp_path, monkeypatch):
+    """An error or a kill between leaves the old file, and no draft."""
+    from rlzoo import files
+
+    path = tmp_path / "a.json"
+    files.write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        files.write_json(path, {"a": object()})
+    with pytest.raises(RuntimeError), files.whole(path) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert files.read_json(path) == {"a": 1} and [x.name for x in tmp_path.iterdir()] == ["a.json"]
+    monkeypatch.setattr(os, "fsync", lambda number: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space left"):
+        files.write_json(path, {"a": 2})
+    assert files.read_json(path) == {"a": 1} and [x.name for x in tmp_path.iterdir()] == ["a.json"]
+
+
+# --- several processes -----------------------------------------------------------------------------------------------
+
+
+def test_a_coordinator_that_is_not_there(monkeypatch):
+    began = time.monotonic()
+    with pytest.raises(TimeoutError, match=r"the coordinator at 127.0.0.1:\d+ cannot be reached within 1 s .*is pro"):
+        rlzoo.connect(f"127.0.0.1:{free_port()}", 2, 1, timeout=1)
+    assert time.monotonic() - began < 5.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("10.0.0.1:1234",), "num_processes and process_id missing; give all of coordinator, num_processes"),
+        (("10.0.0.1", 2, 0), "coordinator is '10.0.0.1'; it must be host:port"),
+        (("10.0.0.1:99999", 2, 0), "it must be host:port"),
+        (("10.0.0.1:1234", 2, 2), "process_id=2 of num_processes=2; it must be 0 or more, and less"),
+    ],
+)
+def test_wrong_ways_to_connect(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        rlzoo.connect(*arguments)
+
+
+@pytest.mark.soak
+def test_of_two_processes_one_is_killed_and_the_job_goes_on_with_one(runs, cache, tmp_path):
+    """The other ends by itself, and says why; one process goes on from what both had saved."""
+    port = free_port()
+    workers = [start(cache, tmp_path, 20_000, number, 2, port) for number in (0, 1)]
+    while saves(tmp_path) < 3 and all(worker.poll() is None for worker in workers):
+        time.sleep(0.01)
+    workers[1].send_signal(signal.SIGKILL)
+    began = time.monotonic()
+    said = finish(workers[0], timeout=120)
+    finish(workers[1])
+    assert workers[0].returncode != 0 and time.monotonic() - began < 60
+    assert "cannot reach the others" in said or "The tasks have crashed" in said, said[-3000:]
+    reached = int(rlzoo.load(tmp_path / "checkpoints", runs).step)
+    assert reached >= 4
+    found, whole = go_on(runs, tmp_path, reached + 10).state, rlzoo.train(runs, KEYS, reached + 10)[0]
+    assert int(found.step) == reached + 10
+    np.testing.assert_array_equal(jax.random.key_data(found.key), jax.random.key_data(whole.key))
+
+
+@pytest.mark.soak
+def test_process_0_waits_in_vain_and_ends():
+    """JAX itself ends it, with a message, when the time is over."""
+    script = f"import rlzoo; rlzoo.connect('127.0.0.1:{free_port()}', 2, 0, timeout=5)"
+    began = time.monotonic()
+    waiting = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert waiting.returncode != 0 and time.monotonic() - began < 60
+    assert "waiting up to 5 s" in waiting.stderr and "DEADLINE_EXCEEDED" in waiting.stderr
+    assert devices.HEARTBEAT == 30
