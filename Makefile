@@ -29,6 +29,7 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/cdsa.py
 	$(BIN)/python benchmarks/cpl.py
 	$(BIN)/python benchmarks/qarl.py
+	$(BIN)/python benchmarks/checkpoints.py
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -22,6 +22,7 @@ import numpy as np  # noqa: E402
 import rlzoo  # noqa: E402
 from rlzoo import a2c, ppo, sac  # noqa: E402
 from rlzoo.drivers import devices  # noqa: E402
+from rlzoo.drivers import evaluate as evaluation  # noqa: E402
 from rlzoo.drivers.train import compiled_chunk  # noqa: E402
 
 UPDATES = 3
@@ -61,11 +62,29 @@ for name, algo, key in (
         found[f"{name}: collectives"] = np.array(len(re.findall(COLLECTIVES, text)))
         found[f"{name}: parts"] = np.array(len(state.envs.obs.sharding.device_set))
     if name == "sweep":
+        found["sweep: traces"] = np.array(len(traces))
+        task, axes = evaluation._checked(algo, cartpole, state, 3, None)
+        static = (cartpole.reset, cartpole.step, cartpole.horizon, 3, True, axes, 2)
+        program = (
+            evaluation._evaluation(algo.actor, algo.policy, *static).lower(state, task, jax.random.key(1)).compile()
+        )
+        found["evaluation: collectives"] = np.array(len(re.findall(COLLECTIVES, program.as_text())))
         found["returns"] = devices.on_host(rlzoo.evaluate(algo, cartpole, state, jax.random.key(1), 3).returns)
         directory, before = out.replace(".npz", ""), len(traces)
         rlzoo.save(directory, algo, state)
         later, _ = rlzoo.resume(algo, rlzoo.load(directory, algo), UPDATES)
         found["sweep: traces later"] = np.array(len(traces) - before)
         found["later params"] = np.concatenate([x.ravel() for x in jax.tree.leaves(devices.on_host(later.params))])
+if which == "all" and not processes:  # a competition between lanes, which moves them from device to device
+    options = {"quiet": True, "eval_episodes": 3}
+    for name, compete in (
+        ("halving", lambda: rlzoo.halving(runs, KEYS, 4, **options)),
+        ("pbt", lambda: rlzoo.pbt(runs, KEYS, 4, 2, {"learning_rate": rlzoo.Range(1e-3, 1e-2)}, **options)),
+    ):
+        done = compete()
+        found[f"{name} params"] = np.concatenate(
+            [x.ravel() for x in jax.tree.leaves(devices.on_host(done.state.params))]
+        )
+        found[f"{name} parents"] = done.lineage.parents
 if jax.process_index() == 0:
     np.savez(out, **found)

@@ -10,6 +10,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+import rlzoo
+
 ROOT = Path(__file__).parent.parent
 EXPERIMENTS = [path for path in sorted((ROOT / "experiments").rglob("*.py")) if path.stem not in ("demo", "market")]
 README = (ROOT / "README.md").read_text()
@@ -33,7 +35,7 @@ def test_readme_commands_exist():
     for target in re.findall(r"^make (\w+)", README, re.M):
         assert re.search(rf"^{target}:", makefile, re.M), target
     lines = re.findall(r"^rlzoo (.*?)(?:\s+#.*)?$", README, re.M)
-    assert len(lines) == 3
+    assert len(lines) == 4
     for line in lines:
         words = line.split()
         helped = subprocess.run(
@@ -44,6 +46,25 @@ def test_readme_commands_exist():
         ).stdout
         for option in re.findall(r"--[\w.-]+", line):
             assert option in helped, option
+
+
+def test_sweep_files_of_docs_and_experiments_are_read(tmp_path):
+    """Each is read, and its sweep made, with its numbers drawn; training is left to the tests of sweeps."""
+    from rlzoo.drivers.study import Part, _Made
+
+    files = sorted((ROOT / "experiments").glob("*.yaml"))
+    for number, text in enumerate(re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "sweeps.md").read_text(), re.S)):
+        files.append(tmp_path / f"{number}.yaml")
+        files[-1].write_text(text)
+    assert len(files) == 2
+    for file in files:
+        made = _Made(rlzoo.study.read(file))
+        assert made.runs(Part({}, 0, made.num_settings, None)).num_hypers == 32
+
+
+def test_the_python_of_the_page_on_sweeps_runs():
+    for code in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "sweeps.md").read_text(), re.S):
+        exec(compile(code, "docs/sweeps.md", "exec"), {})
 
 
 def test_links_of_the_readme_lead_somewhere():

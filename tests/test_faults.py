@@ -263,6 +263,18 @@ def test_of_two_processes_one_is_killed_and_the_job_goes_on_with_one(runs, cache
 
 
 @pytest.mark.soak
+def test_of_two_processes_one_is_asked_to_stop_and_both_do(runs, cache, tmp_path):
+    port = free_port()
+    workers = [start(cache, tmp_path, 20_000, number, 2, port) for number in (0, 1)]
+    while saves(tmp_path) < 3 and all(worker.poll() is None for worker in workers):
+        time.sleep(0.01)
+    workers[1].send_signal(signal.SIGTERM)
+    for worker in workers:
+        assert "interrupted" in finish(worker) and worker.returncode == 0
+    assert int(rlzoo.load(tmp_path / "checkpoints", runs).step) < 20_000
+
+
+@pytest.mark.soak
 def test_process_0_waits_in_vain_and_ends():
     """JAX itself ends it, with a message, when the time is over."""
     script = f"import rlzoo; rlzoo.connect('127.0.0.1:{free_port()}', 2, 0, timeout=5)"
