@@ -37,6 +37,10 @@ agents = {
     "sac": sac.make(pendulum, sac.Config(num_envs=8, num_updates=2, batch_size=16, warmup=64, hidden=(8,))),
 }
 spread = rlzoo.spread if len(jax.devices()) > 1 else lambda algo, devices=None: algo
+compiled: list[str] = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, _, **about: compiled.append(str(about)) if "backend_compile" in event else None
+)
 traces: list[int] = []  # grows whenever `step` is traced, that is when a program is compiled
 counting = small._replace(step=lambda *arguments: traces.append(1) or small.step(*arguments))
 runs = spread(rlzoo.sweep(counting, rlzoo.grid(small.hyper, learning_rate=[1e-3, 1e-2])))
@@ -51,7 +55,9 @@ for name, algo, key in (
 ):
     if which == "few" and name not in ("sweep", "pair", "ppo"):
         continue
+    compiled.clear()
     state, metrics = rlzoo.train(algo, key, UPDATES)
+    found[f"{name}: programs"] = np.array(sum("scan" in what for what in compiled))
     there = slice(3 if name == "pair" else None)  # seeds asked for
     found |= {f"{name} {k}": x[..., there] for k, x in devices.on_host(metrics).items()}
     leaves = jax.tree.leaves(devices.on_host(state.params))
@@ -62,12 +68,10 @@ for name, algo, key in (
         found[f"{name}: collectives"] = np.array(len(re.findall(COLLECTIVES, text)))
         found[f"{name}: parts"] = np.array(len(state.envs.obs.sharding.device_set))
     if name == "sweep":
-        found["sweep: traces"] = np.array(len(traces))
         task, axes = evaluation._checked(algo, cartpole, state, 3, None)
         static = (cartpole.reset, cartpole.step, cartpole.horizon, 3, True, axes, 2)
-        program = (
-            evaluation._evaluation(algo.actor, algo.policy, *static).lower(state, task, jax.random.key(1)).compile()
-        )
+        evaluating = evaluation._evaluation(algo.actor, algo.policy, *static)
+        program = evaluating.lower(state, task, jax.random.key(1)).compile()
         found["evaluation: collectives"] = np.array(len(re.findall(COLLECTIVES, program.as_text())))
         found["returns"] = devices.on_host(rlzoo.evaluate(algo, cartpole, state, jax.random.key(1), 3).returns)
         directory, before = out.replace(".npz", ""), len(traces)
@@ -82,9 +86,8 @@ if which == "all" and not processes:  # a competition between lanes, which moves
         ("pbt", lambda: rlzoo.pbt(runs, KEYS, 4, 2, {"learning_rate": rlzoo.Range(1e-3, 1e-2)}, **options)),
     ):
         done = compete()
-        found[f"{name} params"] = np.concatenate(
-            [x.ravel() for x in jax.tree.leaves(devices.on_host(done.state.params))]
-        )
+        leaves = jax.tree.leaves(devices.on_host(done.state.params))
+        found[f"{name} params"] = np.concatenate([x.ravel() for x in leaves])
         found[f"{name} parents"] = done.lineage.parents
 if jax.process_index() == 0:
     np.savez(out, **found)

@@ -70,8 +70,7 @@ def halving(
     """Successive halving: train all H settings for a while, the best 1 / eta of them eta times as long, and so on.
 
     With K = floor(log_eta(H / least)) selections the rungs end at num_updates / eta^K, …, num_updates / eta,
-    num_updates, and all of them but the first take the same number of updates, those of (1 - 1 / eta) H / eta^K settings
-    to the end. What is dropped takes no time or memory any more.
+    num_updates. All but the first take equally many updates. What is dropped takes no time or memory any more.
 
     Args:
         runs: a sweep over `Hyper`. keys: [S]; a setting's score is its mean return over seeds, on the same episodes for
