@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import inspect
-import json
 import os
 import shlex
 import sys
@@ -15,7 +14,7 @@ from typing import Annotated, Any, get_type_hints
 import numpy as np
 
 from rlzoo.drivers import named
-from rlzoo.files import read_json, write_json
+from rlzoo.files import read_json, refuse_other, write_json
 
 USAGE = """rlzoo: reinforcement learning in JAX, compiled whole
 
@@ -251,11 +250,7 @@ def _refuse_other(about: dict[str, Any], directory: Path) -> None:
     if not (directory / "run.json").exists():
         raise ValueError(f"there is no checkpoint in {directory} to resume from; run without --resume to start")
     begun = _about(directory)
-    for name, value in json.loads(json.dumps(about)).items():
-        if name != "steps" and begun.get(name) != value:
-            raise ValueError(
-                f"{name} is {value!r}, but the run in {directory} has {begun.get(name)!r}; resume with the same"
-            )
+    refuse_other({k: x for k, x in about.items() if k != "steps"}, begun, f"the run in {directory}")
 
 
 def build(about: dict[str, Any]) -> Any:

@@ -52,6 +52,13 @@ def read_json(path: Path, kind: type = dict) -> Any:
     return value
 
 
+def refuse_other(asked: dict[str, Any], found: dict[str, Any], what: str) -> None:
+    """Raise a `ValueError` for the first field in which what is to be resumed is not what is asked for."""
+    for name, value in json.loads(json.dumps(asked)).items():
+        if found.get(name) != value:
+            raise ValueError(f"{name} is {value!r}, but {what} has {found.get(name)!r}; resume with the same")
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """What a file of settings in YAML holds: plain values only, nothing is executed.
 

@@ -195,6 +195,10 @@ def test_halving_that_is_stopped_goes_on_bit_for_bit(settings, halved, tmp_path,
     log.write_text(json.dumps(found | {"scores": [[1.0]]}))
     with pytest.raises(ValueError, match="has 1 scores in rung 0, where 4 belong"):
         rlzoo.halving(settings, KEYS, 8, resume=True, **options)
+    for damaged in ({"scores": [["x"]]}, {"about": 3}, {"scores": 1}):
+        log.write_text(json.dumps(found | damaged))
+        with pytest.raises(ValueError, match="competition.json is damaged"):
+            rlzoo.halving(settings, KEYS, 8, resume=True, **options)
     log.write_text("{")
     with pytest.raises(ValueError, match="competition.json is not readable"):
         rlzoo.halving(settings, KEYS, 8, resume=True, **options)

@@ -27,9 +27,10 @@ from rlzoo.drivers.evaluate import evaluate
 from rlzoo.drivers.ranges import Range
 from rlzoo.drivers.run import EVALUATION_SEED, Run, run
 from rlzoo.drivers.sweep import map_lanes, sweep, swept, swept_axes
-from rlzoo.files import read_json, write_json
+from rlzoo.files import read_json, refuse_other, write_json
 from rlzoo.types import Algorithm
 
+LOG = "competition.json"
 GONE = -1  # as a parent: the setting was dropped
 FRESH = 2**31  # numbers from here on fold keys of copies: no split of a key reaches them
 
@@ -151,6 +152,11 @@ def pbt(
     return _compete(runs, keys, [*range(every, num_updates, every), num_updates], choose, about, **options)
 
 
+def begun(directory: str | Path) -> bool:
+    """Whether a directory holds a competition."""
+    return any((Path(directory) / name).exists() for name in (LOG, "rung_0"))
+
+
 def final_returns(runs: Algorithm, result: Run, num_episodes: int, deterministic: bool = True) -> np.ndarray:
     """f32[H, S]: each agent's mean return over the last evaluation of a run; NaN if its parameters are not finite."""
     if len(result.returns):
@@ -201,6 +207,7 @@ def _compete(
     about |= {"eval_episodes": eval_episodes, "deterministic": deterministic, "seeds": len(keys)}
     about |= {"hyper": {name: x.tolist() for name, x in numbers.items()}}
     files = _Files(directory, about, resume)
+    options.setdefault("how_to_resume", f"rlzoo.{about['kind']}(..., directory={str(directory)!r}, resume=True)")
     there = parents = copies = np.arange(num_settings)
     state, interrupted, lineage = None, False, []
 
@@ -209,7 +216,7 @@ def _compete(
         if rung == len(files.scores):
             saved, start = files.has_state(rung), None
             if rung and not saved:
-                state = files.load(rung - 1, before) if state is None else state
+                state = files.load(rung - 1, before, ends[rung - 1]) if state is None else state
                 start = _copied(state, parents, copies, rung)
             result = run(
                 runs,
@@ -240,7 +247,7 @@ def _compete(
             there = origin if len(parents) < len(there) else there
             copies, goes_on[there] = there != origin, origin
 
-    state = files.load(len(ends) - 1, runs) if state is None else state
+    state = files.load(len(ends) - 1, runs, ends[-1]) if state is None else state
     return Competition(runs, state, there, _lineage(lineage, numbers, num_settings), interrupted)
 
 
@@ -253,21 +260,26 @@ class _Files:
             if resume:
                 raise ValueError("resume=True needs the directory of the competition to resume")
             return
-        self.log = Path(directory) / "competition.json"
-        begun = self.log.exists() or (Path(directory) / "rung_0").exists()
-        if begun and not resume:
+        self.log = Path(directory) / LOG
+        if begun(directory) and not resume:
             raise ValueError(f"{directory} holds a competition already; resume it, or choose another directory")
-        if resume and not begun:
+        if resume and not begun(directory):
             raise ValueError(f"there is no competition in {directory} to resume; begin without resuming")
         if self.log.exists():
-            found = read_json(self.log)
-            for name, value in about.items():
-                there = found.get("about", {}).get(name)
-                if there != value:
-                    raise ValueError(
-                        f"{name} is {value!r}, but the competition in {directory} has {there!r}; resume with the same"
-                    )
-            self.scores = [np.array(scores, np.float32) for scores in found["scores"]]
+            self.scores = self._over()
+
+    def _over(self) -> list[np.ndarray]:
+        """The scores on file, if they are of the competition that is asked for."""
+        found = read_json(self.log)
+        try:
+            there = dict(found["about"])
+            scores = [np.array(x, np.float32).reshape(-1) for x in found["scores"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{self.log} is damaged ({type(error).__name__}: {error}); begin anew elsewhere"
+            ) from error
+        refuse_other(self.about, there, f"the competition in {self.directory}")
+        return scores
 
     def rung(self, number: int) -> Path | None:
         return None if self.directory is None else Path(self.directory) / f"rung_{number}"
@@ -275,9 +287,9 @@ class _Files:
     def has_state(self, number: int) -> bool:
         return self.directory is not None and checkpoint.any_in(self._checkpoints(number))
 
-    def load(self, number: int, runs: Algorithm) -> Any:
-        """The State at the end of a rung."""
-        return checkpoint.load(self._checkpoints(number), runs)
+    def load(self, number: int, runs: Algorithm, end: int) -> Any:
+        """The State at the end of a rung, not one before it."""
+        return checkpoint.load(self._checkpoints(number), runs, step=end)
 
     def add(self, scores: np.ndarray) -> None:
         """One more rung is over; the one before it is not needed any more."""

@@ -35,10 +35,6 @@ HALVING, PBT = ("eta", "least"), ("every", "share", "factor", "resample", "seed"
 WHOLE = ("eta", "least", "every", "seed")  # of them those that count something
 
 
-def _none() -> dict[str, Any]:
-    return {}
-
-
 @dataclasses.dataclass(frozen=True)
 class Study:
     """Which settings to train, and how."""
@@ -48,9 +44,9 @@ class Study:
     steps: int = 1_000_000  # environment steps per agent; offline, gradient steps
     seeds: int = 1  # agents per setting
     seed: int = 0  # of the keys, and of the sampler
-    hyper: Mapping[str, Any] = dataclasses.field(default_factory=_none)  # a number, several, or {low, high, scale}
-    config: Mapping[str, Any] = dataclasses.field(default_factory=_none)  # a value or several
-    params: Mapping[str, Any] = dataclasses.field(default_factory=_none)  # of the environment: as hyper
+    hyper: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # a number, several, or {low, high, scale}
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # a value or several
+    params: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of the environment: as hyper
     sampler: str = "grid"  # grid: every combination; random, sobol: ``samples`` settings of ranges and choices
     samples: int | None = None  # settings to draw, the same for every structure
     halving: Mapping[str, Any] | None = None  # eta, least: see `rlzoo.halving`

@@ -33,7 +33,7 @@ from rlzoo.drivers.settings import Study, configs, like, read, settings, single,
 from rlzoo.drivers.sweep import sweep
 from rlzoo.drivers.train import float32, steps_after, updates_for
 from rlzoo.envs.vary import with_columns
-from rlzoo.files import read_json, write_json, write_text
+from rlzoo.files import read_json, refuse_other, write_json, write_text
 from rlzoo.machine import device_memory, in_bytes
 from rlzoo.types import Algorithm, Env
 
@@ -218,7 +218,7 @@ class _Made:
 
     def _compete(self, part: Part, runs: Algorithm, num_updates: int, options: Any) -> list[dict[str, Any]] | None:
         study, directory = self.study, options["directory"]
-        options["resume"] = any((directory / name).exists() for name in ("competition.json", "rung_0"))
+        options["resume"] = competing.begun(directory)
         if study.halving is not None:
             found = competing.halving(runs, self.keys, num_updates, **study.halving, **options)
         else:
@@ -283,11 +283,7 @@ def _begun(log: Path, about: dict[str, Any], resume: bool) -> list[list[Any]]:
         there = dict(found["study"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{log} is damaged ({type(error).__name__}: {error}); begin anew elsewhere") from error
-    for name, value in about.items():
-        if name not in FREE and there.get(name) != value:
-            raise ValueError(
-                f"{name} is {value!r}, but the sweep in {log.parent} has {there.get(name)!r}; resume with the same"
-            )
+    refuse_other({k: x for k, x in about.items() if k not in FREE}, there, f"the sweep in {log.parent}")
     return parts
 
 
