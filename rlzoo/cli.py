@@ -331,7 +331,7 @@ def _sweep(argv: list[str]) -> int:
     from rlzoo import study
 
     parser = argparse.ArgumentParser(
-        prog="rlzoo sweep", description="Train the settings of a file; see docs/scaling.md.", allow_abbrev=False
+        prog="rlzoo sweep", description="Train the settings of a file; see docs/sweeps.md.", allow_abbrev=False
     )
     parser.add_argument("file", type=Path, help="YAML, or Python that leaves a dictionary named study")
     parser.add_argument("--directory", type=Path, help="for results, logs and checkpoints (default: runs/FILE)")
@@ -374,14 +374,15 @@ def _draw_results(asked: Any, directory: Path, results: list[dict[str, Any]]) ->
 
     def label(setting: int) -> str:
         said = [(name.partition("/")[2], columns[name][setting]) for name in numbers]
-        which = "" if "seed" in results[0] else f"{setting}: "
-        return which + ", ".join(f"{name}={x:.4g}" if isinstance(x, float) else f"{name}={x}" for name, x in said)
+        values = ", ".join(f"{name}={x:.4g}" if isinstance(x, float) else f"{name}={x}" for name, x in said)
+        return f"{setting}: {values}" if values else "all"
 
     means = scores.mean(axis=1)
     best = np.argsort(np.where(np.isfinite(means), -means, np.inf), kind="stable")[:BEST].tolist()
     of = f", the best {len(best)} of {len(rows)} settings" if len(rows) > len(best) else ""
-    title = f"{asked.algorithm} on {asked.env if isinstance(asked.env, str) else asked.env.name}"
-    report.table(f"{title}: final return{of}", {label(x) or "all": scores[x] for x in best})
+    env = asked.env if isinstance(asked.env, str) else getattr(asked.env, "name", type(asked.env).__name__)
+    title = f"{asked.algorithm} on {env}"
+    report.table(f"{title}: final return{of}", {label(x): scores[x] for x in best})
     drawn = {k.partition("/")[2]: np.array(x) for k, x in columns.items() if np.array(x).dtype.kind in "if"}
     if drawn:
         report.scatter(directory / "results.png", drawn, scores, title=title)

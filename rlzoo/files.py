@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -72,8 +73,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         if len(text) > LARGEST:
             raise ValueError(f"more than {LARGEST} bytes")
         value = yaml.load(text, _Strict)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} is not readable: {' '.join(str(error).split())}") from error
+    except Exception as error:  # PyYAML's own constructors raise many kinds
+        raise ValueError(f"{path} is not readable: {type(error).__name__}: {' '.join(str(error).split())}") from error
     if not isinstance(value, dict):
         raise ValueError(f"{path} holds no fields; it needs lines such as `algorithm: ppo`")
     return value
@@ -86,8 +87,9 @@ class _Strict(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        keys = [key.value for key, _ in node.value if isinstance(key.value, str)]
-        twice = sorted({key for key in keys if keys.count(key) > 1})
-        if twice:
-            raise yaml.YAMLError(f"{twice[0]} is there twice, {node.start_mark}")
+        if isinstance(node, yaml.MappingNode):
+            keys = Counter(key.value for key, _ in node.value if isinstance(key.value, str))
+            twice = sorted(key for key, count in keys.items() if count > 1)
+            if twice:
+                raise yaml.YAMLError(f"{twice[0]} is there twice, {node.start_mark}")
         return super().construct_mapping(node, deep)

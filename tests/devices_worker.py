@@ -20,14 +20,17 @@ if processes:
 import numpy as np  # noqa: E402
 
 import rlzoo  # noqa: E402
-from rlzoo import a2c, ppo, sac  # noqa: E402
+from rlzoo import a2c, ppo, sac, study  # noqa: E402
 from rlzoo.drivers import devices  # noqa: E402
 from rlzoo.drivers import evaluate as evaluation  # noqa: E402
 from rlzoo.drivers.train import compiled_chunk  # noqa: E402
 
 UPDATES = 3
 KEYS = jax.random.split(jax.random.key(0), 4)
-COLLECTIVES = "all-reduce|all-gather|collective-permute|all-to-all|reduce-scatter"
+MOVES = ("all-reduce", "all-gather", "collective-permute", "all-to-all", "reduce-scatter", "collective-broadcast")
+COLLECTIVES = "|".join((*MOVES, r" send\(", r" recv\("))
+    "all-reduce|all-gather|collective-permute|all-to-all|reduce-scatter|collective-broadcast| send\\(| recv\\("
+)
 
 cartpole, pendulum = (rlzoo.envs.make(f"gymnax/{name}") for name in ("CartPole-v1", "Pendulum-v1"))
 small = ppo.make(cartpole, ppo.Config(num_envs=8, num_steps=8, num_epochs=2, num_minibatches=2, hidden=(8,)))
@@ -89,5 +92,12 @@ if which == "all" and not processes:  # a competition between lanes, which moves
         leaves = jax.tree.leaves(devices.on_host(done.state.params))
         found[f"{name} params"] = np.concatenate([x.ravel() for x in leaves])
         found[f"{name} parents"] = done.lineage.parents
+    # Three seeds on two devices are four; the fourth has no say, and is in no table.
+    fields = {"config": {"num_envs": 8, "num_steps": 8, "num_epochs": 2, "num_minibatches": 2, "hidden": [8]}}
+    fields |= {"hyper": {"learning_rate": [1e-3, 1e-2]}, "steps": 256, "seeds": 3, "eval_episodes": 3}
+    for name, how in (("table", {}), ("halved", {"halving": {}})):
+        asked = study.Study("ppo", cartpole, spread=len(jax.devices()) > 1, **fields, **how)
+        rows = study.run(asked, f"{out.replace('.npz', '')}-{name}", quiet=True)
+        found[f"{name} returns"] = np.array([row["return"] for row in rows])
 if jax.process_index() == 0:
     np.savez(out, **found)

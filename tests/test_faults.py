@@ -159,8 +159,6 @@ def test_a_damaged_checkpoint_is_never_taken_for_a_whole_one(runs, saved):
                 found = rlzoo.load(path, runs)
             passed_over = any("cannot be read and was passed over: save_2" in str(x.message) for x in said)
             assert_same_bits(found, older if passed_over else newer)
-        except ValueError as error:  # the manifest says that it is of something else
-            assert "save_2" in str(error)
         finally:
             file.write_bytes(whole)
 

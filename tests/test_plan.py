@@ -102,6 +102,21 @@ def test_what_does_not_fit_goes_in_groups(name, size, monkeypatch):
         planning.fitted(runs, SEEDS, UPDATES, probe=False)
 
 
+def test_groups_on_several_devices_are_of_the_lanes_that_lie_on_one(runs, monkeypatch):
+    """A hundred settings on eight devices: of 34 there would be 17 on a device, of 20 only 4."""
+    from rlzoo.drivers import devices
+
+    spread = runs._replace(devices=tuple(jax.devices()) * 8)
+    assert [devices.lanes_on_a_device(spread, n, 1) for n in (100, 34, 20, 16)] == [20, 17, 4, 2]
+    assert devices.lanes_on_a_device(spread, 2, 5) == 2 and devices.lanes_on_a_device(runs, 2, 5) == 10
+
+
+def test_what_cannot_be_probed_is_planned(runs, monkeypatch):
+    one = rlzoo.plan(runs, 3, 10, probe=False).state
+    monkeypatch.setattr(planning, "device_memory", lambda: one // 2)
+    assert rlzoo.plan(runs, 3, 10).seconds is None
+
+
 def test_one_agent_is_not_planned(runs):
     with pytest.raises(ValueError, match=r"ppo is one agent; plan a sweep of it"):
         rlzoo.plan(runs.base, 3, 10)

@@ -1,6 +1,7 @@
 """Samplers, successive halving and population-based training: what is chosen, what is copied, and how it goes on."""
 
 import json
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from scipy import stats
 import rlzoo
 from rlzoo import Range, ppo
 from rlzoo.drivers import population
+from rlzoo.drivers.run import Run
 from rlzoo.drivers.sweep import map_lanes
 
 KEYS = jax.random.split(jax.random.key(3), 2)
@@ -61,7 +63,9 @@ def test_sobol_leaves_no_part_empty():
         ({"method": "halton"}, "unknown sampler 'halton'"),
         ({"num_settings": 0}, "num_settings=0; it must be 1 or more"),
         ({"ranges": {}}, "nothing to sample"),
-        ({"ranges": {"gamma": []}}, "gamma has no numbers to choose from"),
+        ({"ranges": {"gamma": []}}, "gamma is .*; give a Range, or a sequence of numbers"),
+        ({"ranges": {"gamma": 0.9}}, "gamma is 0.9; give a Range, or a sequence of numbers"),
+        ({"ranges": {"gamma": Range("0.1", 1)}}, "low must be less than high, and both finite numbers"),
         ({"ranges": {"gamma": Range(0.9, 0.9)}}, "low must be less than high"),
         ({"ranges": {"gamma": Range(0.0, 0.9, "log")}}, "a log scale needs a low above 0"),
         ({"ranges": {"gamma": Range(0.5, 1.0, "log_complement")}}, "needs a high below 1"),
@@ -115,6 +119,16 @@ def test_numbers_drawn_anew_are_anywhere_in_the_range():
     drawn = np.array([numbers["gamma"] for _, numbers in evolved])
     assert stats.kstest((drawn[:, 0] - 0.1) / 0.8, "uniform").pvalue > 0.01
     np.testing.assert_array_equal(drawn[:, 1:], 0.5)
+
+
+def test_draws_on_the_host_are_numpys_and_inside_of_their_range():
+    for scale in ("linear", "log", "log_complement"):
+        allowed = Range(0.1, 0.7, scale)
+        ends = allowed.at(np.array([0.0, 1.0]))
+        assert isinstance(ends, np.ndarray) and ends.dtype == np.float64
+        np.testing.assert_allclose(ends, [0.1, 0.7], rtol=1e-12)
+        assert ends.min() >= 0.1 and ends.max() <= 0.7
+        np.testing.assert_allclose(allowed.at(jnp.array([0.3])), allowed.at(np.array([0.3])), rtol=1e-6)
 
 
 def test_more_failures_than_share_are_all_replaced_by_what_is_left():
@@ -192,16 +206,62 @@ def test_halving_that_is_stopped_goes_on_bit_for_bit(settings, halved, tmp_path,
         rlzoo.halving(settings, KEYS, 8, eta=4, resume=True, **options)
     log = tmp_path / "competition.json"
     found = json.loads(log.read_text())
-    log.write_text(json.dumps(found | {"scores": [[1.0]]}))
+    one = {"scores": [1.0], "parents": [], "numbers": {}}
+    log.write_text(json.dumps(found | {"rungs": [one]}))
     with pytest.raises(ValueError, match="has 1 scores in rung 0, where 4 belong"):
         rlzoo.halving(settings, KEYS, 8, resume=True, **options)
-    for damaged in ({"scores": [["x"]]}, {"about": 3}, {"scores": 1}):
+    for damaged in ({"rungs": [one, one]}, {"rungs": [{"scores": 3}]}, {"about": 3}, {"rungs": 1}):
         log.write_text(json.dumps(found | damaged))
         with pytest.raises(ValueError, match="competition.json is damaged"):
             rlzoo.halving(settings, KEYS, 8, resume=True, **options)
     log.write_text("{")
     with pytest.raises(ValueError, match="competition.json is not readable"):
         rlzoo.halving(settings, KEYS, 8, resume=True, **options)
+
+
+@pytest.mark.parametrize("when", ["before the decision is on file", "after it"])
+def test_halving_killed_between_two_rungs(settings, halved, tmp_path, monkeypatch, when):
+    """A rung is over and saved; its scores are not written yet, or just so."""
+    options, write = QUIET | {"directory": tmp_path}, population.write_json
+
+    def killed(path, value):
+        if when == "after it":
+            write(path, value)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(population, "write_json", killed)
+        rlzoo.halving(settings, KEYS, 8, **options)
+    again = rlzoo.halving(settings, KEYS, 8, resume=True, **options)
+    assert_same_bits(again.state, halved.state)
+    np.testing.assert_array_equal(again.lineage.scores, halved.lineage.scores)
+
+
+def test_halving_stopped_by_a_signal_says_what_is_decided(settings, halved, tmp_path, monkeypatch):
+    evaluate, calls = rlzoo.drivers.run.evaluate, []
+
+    def interrupting(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 3:  # at the beginning of the second rung
+            signal.raise_signal(signal.SIGTERM)
+        return evaluate(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rlzoo.drivers.run, "evaluate", interrupting)
+        stopped = rlzoo.halving(settings, KEYS, 8, directory=tmp_path, **QUIET)
+    assert stopped.interrupted and stopped.lineage.scores.shape == (1, 4)
+    np.testing.assert_array_equal(stopped.lineage.parents, halved.lineage.parents[:1])
+    np.testing.assert_array_equal(stopped.settings, np.flatnonzero(halved.lineage.parents[0] >= 0))
+    assert_same_bits(rlzoo.halving(settings, KEYS, 8, directory=tmp_path, resume=True, **QUIET).state, halved.state)
+
+
+def test_infinite_returns_are_no_good_ones(settings):
+    state, _ = rlzoo.train(settings, KEYS, 1)
+    returns = np.zeros((1, 4, 2, 3), np.float32)
+    returns[0, 1, 0, 0], returns[0, 2, 1, 2] = np.inf, np.nan
+    done = Run(state, {}, np.zeros(1), returns, [], False)
+    found = population.final_returns(settings, done, 3)
+    np.testing.assert_array_equal(np.isnan(found), [[False, False], [True, False], [False, True], [False, False]])
 
 
 # --- population-based training ---------------------------------------------------------------------------------------
@@ -280,6 +340,7 @@ def test_a_failed_setting_is_replaced(settings):
         (lambda runs: rlzoo.pbt(runs, KEYS, 8, 0, RATES), "every 1 or more"),
         (lambda runs: rlzoo.pbt(runs, KEYS, 8, 2, {"gamma": Range(0.9, 0.99)}), "unknown swept hyperparameter 'gamma'"),
         (lambda runs: rlzoo.pbt(runs, KEYS, 8, 2, {"learning_rate": Range(2, 1)}), "low must be less than high"),
+        (lambda runs: rlzoo.pbt(runs, KEYS, 8, 2, {"learning_rate": [1, 2]}), "it must be an rlzoo.Range"),
         (
             lambda runs: rlzoo.halving(
                 rlzoo.sweep(runs.base, runs.hyper, rlzoo.envs.vary(runs.env, {"gravity": [1, 2, 3, 4]})), KEYS, 8

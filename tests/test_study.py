@@ -1,6 +1,8 @@
 """Sweep files: what they may say, what is made of them, and that a sweep that was stopped goes on where it was."""
 
+import dataclasses
 import json
+import signal
 
 import jax
 import numpy as np
@@ -143,11 +145,18 @@ study = {"algorithm": "ppo", "env": rlzoo.envs.make("gymnax/Acrobot-v1"), "sampl
         ("algorithm: ppo\nalgorithm: sac\nenv: x", "algorithm is there twice"),
         ("algorithm: &a ppo\nenv: *a", "aliases are not allowed"),
         ("algorithm: !!python/object/apply:os.system ['false']\nenv: x", "could not determine a constructor"),
+        ("algorithm: ppo\nenv: !!bool x", "is not readable: KeyError"),
+        ("algorithm: ppo\nenv: !!timestamp x", "is not readable: AttributeError"),
+        ("algorithm: ppo\nsteps: !!int ''", "is not readable: "),
+        ("algorithm: ppo\nhyper: !!map [a]", "is not readable: ConstructorError"),
+        ("{" + ", ".join(f"k{i}" for i in range(100_000)) + "}", "field 'k0'"),
+        ("algorithm: ppo\nenv: x\nseed: 5_000_000_000", "seed is 5000000000; it must be 4294967295 or less"),
+        ("algorithm: ppo\nenv: x\nsinks: [cvs]", "unknown sink 'cvs'; did you mean 'csv'"),
         ("algorithm: [", "is not readable"),
         ("[" * 100_000, "is not readable"),
         ("a: " + "x" * 2**21, "more than 1048576 bytes"),
     ],
-    ids=[str(i) for i in range(37)],
+    ids=[str(i) for i in range(44)],
 )
 def test_mistakes_are_named(file, text, message):
     with pytest.raises(ValueError, match=message):
@@ -257,6 +266,42 @@ def test_a_sweep_goes_on_part_by_part(trained, tmp_path, monkeypatch):
     assert study.run(given, tmp_path / "stopped", resume=True, quiet=True) == whole and len(calls) == 5
 
 
+def test_a_sweep_stopped_by_a_signal_goes_on(gammas, trained, tmp_path, monkeypatch):
+    evaluate = rlzoo.drivers.run.evaluate
+
+    def interrupting(*arguments, **options):
+        signal.raise_signal(signal.SIGTERM)
+        return evaluate(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rlzoo.drivers.run, "evaluate", interrupting)
+        assert study.run(gammas, tmp_path, quiet=True) is None
+    assert study.run(gammas, tmp_path, resume=True, quiet=True) == trained[1]
+
+
+def test_groups_of_a_structure_share_its_program(gammas, monkeypatch):
+    """Groups are of about one size, and made from one algorithm."""
+    given = dataclasses.replace(gammas, hyper={"gamma": [0.9, 0.92, 0.94, 0.96, 0.98]})
+    made = training._Made(given)
+    monkeypatch.setattr(training, "device_memory", lambda: 1)
+    monkeypatch.setattr(training, "fitted", lambda *arguments: Fit(3, 2, None))
+    parts = made.parts()
+    assert [tuple(part) for part in parts] == [(0, 0, 2, 2), (0, 2, 5, 2)]
+    assert made.runs(parts[0]).base.step is made.runs(parts[1]).base.step
+
+
+def test_structure_of_all_kinds_is_a_cell_and_known_again():
+    given = study.Study(**LEAST, config={"hidden": [(64,), (64, 64)], "network": Net()})
+    made = training._Made(given)
+    rows = [made._numbers(training.Part(i, 0, 1, None), {}) for i in (0, 1)]
+    assert rows == [{"config/hidden": "[64]"}, {"config/hidden": "[64, 64]"}]
+    assert json.dumps(made.about()) == json.dumps(training._Made(given).about()) and " at 0x" not in str(made.about())
+
+
+class Net:
+    """No flax module, but `repr` has its address."""
+
+
 def test_what_is_resumed_is_what_was_begun(gammas, trained, tmp_path):
     directory, _ = trained
     with pytest.raises(ValueError, match="holds a sweep already; resume it"):
@@ -266,17 +311,24 @@ def test_what_is_resumed_is_what_was_begun(gammas, trained, tmp_path):
     other = study.Study(**SMALL, seeds=3, hyper=gammas.hyper)
     with pytest.raises(ValueError, match="seeds is 3, but the sweep in .* has 2; resume with the same"):
         study.run(other, directory, resume=True)
+    assert (
+        study.run(dataclasses.replace(gammas, in_lanes=1, sinks=()), directory, resume=True, quiet=True) == trained[1]
+    )
     log = tmp_path / "sweep.json"
     about = json.loads((directory / "sweep.json").read_text())
-    for damaged, message in (
-        ("{", "not readable"),
-        ("[]", "holds a list"),
-        (json.dumps({"parts": [[1]]}), "is damaged"),
-    ):
+    damages = [{"parts": x} for x in ([[1]], [[0, 0, 9, None]], [["a", 0, 1, None]], [])]
+    damages.append({"study": 1})
+    whole = [(json.dumps(about | damage), "is damaged") for damage in damages]
+    for damaged, message in (("{", "not readable"), ("[]", "holds a list"), *whole):
         log.write_text(damaged)
         with pytest.raises(ValueError, match=message):
             study.run(gammas, tmp_path, resume=True)
-    assert about["study"]["seeds"] == 2
+    (tmp_path / "part_0").mkdir()
+    log.write_text(json.dumps(about))
+    for damaged in ("", "a,b\n1\n", "a,b\n1,2,3\n"):
+        (tmp_path / "part_0" / "results.csv").write_text(damaged)
+        with pytest.raises(ValueError, match="results.csv is damaged"):
+            study.run(gammas, tmp_path, resume=True)
 
 
 def test_what_does_not_fit_is_trained_in_groups(gammas, trained, tmp_path, monkeypatch):
@@ -293,9 +345,13 @@ def test_what_does_not_fit_is_trained_in_groups(gammas, trained, tmp_path, monke
 def test_what_competes_fits_or_is_refused(tmp_path, monkeypatch):
     given = study.Study(**SMALL, halving={}, hyper={"gamma": [0.9, 0.99]})
     monkeypatch.setattr(training, "device_memory", lambda: 1)
-    fit = Fit(1, 1, rlzoo.plan(training._Made(given).runs(training.Part({}, 0, 2, None)), 1, 4, probe=False))
+    plan = rlzoo.plan(training._Made(given).runs(training.Part(0, 0, 2, None)), 1, 4, probe=False)
+    fit = Fit(1, 1, plan)
     monkeypatch.setattr(training, "fitted", lambda *arguments: fit)
-    with pytest.raises(ValueError, match=r"2 settings x 1 seeds compete, and so are trained together; into .* fit 1"):
+    with pytest.raises(ValueError, match=r"2 settings x 1 seeds compete, and so are trained together; they do not fit"):
+        study.run(given, tmp_path)
+    fit = Fit(2, None, dataclasses.replace(plan, limit=int(plan.total * 1.2)))  # once, but not twice
+    with pytest.raises(ValueError, match="they do not fit"):
         study.run(given, tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -320,13 +376,21 @@ def test_competitions_that_cannot_be(tmp_path):
         sampler="sobol",
         samples=2,
     )
-    with pytest.raises(ValueError, match="pbt.every is not in whole updates, of 64 steps; use 64"):
-        study.run(given, tmp_path, quiet=True)
+    for fields, message in (
+        ({}, "pbt.every=100 is not in whole updates of 64 steps; use 64"),
+        ({"pbt": {"every": 64, "share": 0.9}}, "share must be above 0 and at most 0.5"),
+        ({"pbt": None, "halving": {"eta": 1}}, "eta must be 2 or more"),
+        ({"pbt": None, "halving": {}, "samples": 8}, "num_updates=4: 8 settings with eta=2 need 8 or more"),
+        ({"pbt": None, "halving": {}, "samples": 1}, "a competition is of a sweep of two settings or more"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            study.run(dataclasses.replace(given, **fields), tmp_path, quiet=True)
+        assert not list(tmp_path.iterdir())
 
 
 def test_a_sweep_over_environment_parameters_and_one_of_data(tmp_path):
     given = study.Study(**SMALL, params={"gravity": [9.8, 20.0], "length": 0.7})
-    runs = training._Made(given).runs(training.Part({}, 0, 2, None))
+    runs = training._Made(given).runs(training.Part(0, 0, 2, None))
     np.testing.assert_allclose(runs.task.gravity, [9.8, 20.0])
     np.testing.assert_allclose(runs.task.length, [0.7, 0.7])
     offline = study.Study("bc", plane(), data=plane_dataset(), steps=5, eval_episodes=2, config={"hidden": [8]})

@@ -128,7 +128,7 @@ def _read(path: Path) -> dict[str, Any]:
     except Exception as error:  # h5py raises many kinds for damaged files
         raise _damaged(path, error) from error
     if outside:
-        raise ValueError(f"{path}: {outside} lies in another file; a dataset has all its numbers in its own")
+        raise ValueError(f"{path}: {outside} is a link, or lies elsewhere; a dataset holds its numbers itself")
     missing = [key for key in KEYS if key not in keys]
     if missing:
         has = ", ".join(names) or "nothing"
@@ -136,7 +136,8 @@ def _read(path: Path) -> dict[str, Any]:
     for key in keys:
         if key not in arrays or kinds[key] not in "biuf":
             raise ValueError(f"{path}: {key} is no array of numbers; it must be one")
-    fits(2 * sizes["observations"] + sizes["actions"] + sizes["rewards"], str(path))  # before anything is read
+    kept = 2 * sizes["observations"] + sizes["actions"] + sizes["rewards"]
+    fits(max(kept, sum(sizes.values())), str(path))  # before anything is read
     try:
         with h5py.File(path, "r") as file:
             raw = {key: file[key][()] for key in keys}
@@ -165,7 +166,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def refers_outside(file: Any) -> str:
-    """The first name in an HDF5 file whose numbers lie in another one, which loading must not open; or none."""
+    """The first name in an HDF5 file that is a link or lies in another file, which loading must not open; or none."""
     import h5py
 
     found: list[str] = []

@@ -136,7 +136,7 @@ def _refuse_links(folder: Path) -> None:
         except Exception as error:
             raise _damaged(path, error) from error
         if outside:
-            raise ValueError(f"{path}: {outside} lies in another file; a dataset has all its numbers in its own")
+            raise ValueError(f"{path}: {outside} is a link, or lies elsewhere; a dataset holds its numbers itself")
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:

@@ -135,8 +135,9 @@ class Checkpoints:
                 self._manager.reload()
             whole = [f"save_{step}" for step in self._manager.all_steps()]
             left = f"what was saved before is whole: {', '.join(whole)}" if whole else "none was saved before"
+            remedy = "make room" if jax.process_count() == 1 else "make room, if no other process has stopped"
             raise OSError(
-                f"a checkpoint could not be written to {self.path}: {_first_line(error)}; {left}; make room, and resume"
+                f"a checkpoint could not be written to {self.path}: {_first_line(error)}; {left}; {remedy}, and resume"
             ) from error
 
 
@@ -148,7 +149,7 @@ def fingerprint(task: Any) -> str:
 def any_in(path: str | Path) -> bool:
     """Whether a directory holds a complete checkpoint."""
     path = Path(path).absolute()
-    if not path.is_dir():
+    if not devices.anywhere(path.is_dir()):  # to open it is something that all processes do together
         return False
     manager = _manager(path)
     found = manager.latest_step() is not None
@@ -250,7 +251,8 @@ def _sealed(about: dict[str, Any]) -> dict[str, Any]:
 
 def _checksums(state: Any) -> list[str]:
     """Of every leaf, in their order; the files have none that would find every change on a disk."""
-    return [f"{int(a):08x}{int(b):08x}" for a, b in np.asarray(_sums(state))]
+    with devices.reaching():
+        return [f"{int(a):08x}{int(b):08x}" for a, b in np.asarray(_sums(state))]
 
 
 @jax.jit
@@ -263,8 +265,9 @@ def _sums(state: Any) -> jax.Array:
     def one(x):
         if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             x = jax.random.key_data(x)
-        bits = jnp.dtype(f"uint{8 * x.dtype.itemsize}")
-        words = (x if x.dtype == bool else jax.lax.bitcast_convert_type(x, bits)).astype(jnp.uint32)
+        if x.dtype != bool:
+            x = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{min(32, 8 * x.dtype.itemsize)}"))
+        words = x.astype(jnp.uint32)
         place = jnp.zeros(x.shape, jnp.uint32)
         for axis, size in enumerate(x.shape):
             place = place * size + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)

@@ -15,7 +15,8 @@ import math
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -50,6 +51,7 @@ def connect(
         timeout: seconds to wait for the others. If process 0 waits in vain, JAX ends it with a message.
     Raises:
         ValueError: arguments that do not go together; no cluster is found.
+        RuntimeError: JAX was used before.
         TimeoutError: process 0 cannot be reached.
     """
     given = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
@@ -162,6 +164,14 @@ def mesh_of(algo: Algorithm, lanes: tuple[int, ...]) -> Mesh:
     return Mesh(used.reshape(shape), ("settings", "seeds"))
 
 
+def lanes_on_a_device(algo: Algorithm, num_hypers: int, num_seeds: int) -> int:
+    """Of a sweep of so many settings and seeds asked for, those that fill devices included."""
+    if algo.devices is None:
+        return num_hypers * num_seeds
+    settings, across = _grid(num_hypers, num_seeds, len(algo.devices), fill=True)
+    return num_hypers // settings * -(-num_seeds // across)
+
+
 @functools.lru_cache(maxsize=64)
 def _grid(num_hypers: int, num_seeds: int, num_devices: int, fill: bool) -> tuple[int, int]:
     """Devices along settings, which divide them, and along seeds, which do unless they may be ``fill``ed up.
@@ -269,7 +279,7 @@ def on_host(tree: Any) -> Any:
     """NumPy arrays of all lanes, in every process: what other processes hold is gathered. Keys as their numbers.
 
     Raises:
-        RuntimeError: another process is not there any more.
+        ConnectionError: another process is not there any more.
     """
     tree = jax.tree.map(lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x, tree)
     if not all(getattr(x, "is_fully_addressable", True) for x in jax.tree.leaves(tree)):
@@ -287,11 +297,20 @@ def anywhere(flag: bool) -> bool:
 def _gathered(tree: Any, tiled: bool = False) -> Any:
     from jax.experimental import multihost_utils
 
-    try:
+    with reaching():
         return multihost_utils.process_allgather(tree, tiled=tiled)
+
+
+@contextmanager
+def reaching() -> Iterator[None]:
+    """What JAX raises where another process is not there any more becomes one error."""
+    try:
+        yield
     except jax.errors.JaxRuntimeError as error:
         reason = str(error).splitlines()[0]
-        raise RuntimeError(
+        if jax.process_count() == 1:
+            raise
+        raise ConnectionError(
             f"process {jax.process_index()} of {jax.process_count()} cannot reach the others ({reason}): one of them "
             "has probably stopped; start the job again and resume it, with as many processes as there are"
         ) from error

@@ -112,7 +112,7 @@ def plan(runs: Algorithm, num_seeds: int, num_updates: int, probe: bool = True, 
         metrics=memory.size_in_bytes(metrics) * chunk * lanes,
         limit=device_memory(),
         compile_seconds=compile_seconds,
-        seconds=_seconds(few, num_updates, lanes) if probe else None,
+        seconds=_seconds(few, num_updates, lanes, memory.size_in_bytes(state)) if probe else None,
     )
 
 
@@ -143,13 +143,15 @@ def fitted(runs: Algorithm, num_seeds: int, num_updates: int, probe: bool = True
         parts = plan(runs._replace(in_lanes=1), num_seeds, num_updates, probe, chunk)
 
     def way(settings: int) -> Fit:
-        as_it_is = _smaller(whole, settings, whole.lanes if at_once else whole.in_lanes)
+        lanes = devices.lanes_on_a_device(runs, settings, num_seeds)
+        as_it_is = _smaller(whole, settings, lanes, lanes if at_once else whole.in_lanes)
         if as_it_is.fits:
             return Fit(settings, runs.in_lanes, as_it_is)
-        one = _smaller(parts, settings, 1)
-        more = (SHARE * limit - one.total) / (one.working - one.working_fixed)
-        in_lanes = max(1, min(1 + math.floor(more), parts.lanes if at_once else parts.in_lanes))
-        return Fit(settings, in_lanes, _smaller(parts, settings, in_lanes))
+        one = _smaller(parts, settings, lanes, 1)
+        each = one.working - one.working_fixed
+        most = lanes if at_once else parts.in_lanes
+        in_lanes = min(most, 1 + math.floor((SHARE * limit - one.total) / each)) if each > 0 else most
+        return Fit(settings, max(1, in_lanes), _smaller(parts, settings, lanes, max(1, in_lanes)))
 
     def passes(way: Fit) -> tuple[int, int]:
         groups = math.ceil(whole.settings / way.settings)
@@ -157,7 +159,7 @@ def fitted(runs: Algorithm, num_seeds: int, num_updates: int, probe: bool = True
 
     ways = [way(settings) for settings in range(1, whole.settings + 1)]
     if not ways[0].plan.fits:
-        least = _smaller(parts, 1, 1)
+        least = _smaller(parts, 1, devices.lanes_on_a_device(runs, 1, num_seeds), 1)
         raise ValueError(
             f"{runs.name}: not even one setting of {whole.seeds} seeds fits: it takes {in_bytes(least.total)}, state "
             f"{in_bytes(least.state)} a lane, and the device has {in_bytes(limit)}; use fewer seeds, a smaller "
@@ -166,11 +168,10 @@ def fitted(runs: Algorithm, num_seeds: int, num_updates: int, probe: bool = True
     return min((way for way in ways if way.plan.fits), key=passes)
 
 
-def _smaller(plan: Plan, settings: int, in_lanes: int) -> Plan:
+def _smaller(plan: Plan, settings: int, lanes: int, in_lanes: int) -> Plan:
     """As planned, but of fewer settings, and with other lanes trained together."""
-    lanes = math.ceil(settings * plan.lanes / plan.settings)
     in_lanes = min(in_lanes, lanes)
-    each = (plan.working - plan.working_fixed) / plan.in_lanes
+    each = max(0.0, plan.working - plan.working_fixed) / plan.in_lanes
     return dataclasses.replace(
         plan,
         settings=settings,
@@ -198,11 +199,18 @@ def _one_setting(runs: Algorithm) -> Algorithm:
     return sweep(runs.base, hyper, task, in_lanes=runs.in_lanes)
 
 
-def _seconds(few: Algorithm, num_updates: int, lanes: int) -> float:
-    """Of an update of few lanes, twice, times all: linear in lanes, which a GPU with room to spare undercuts."""
+def _seconds(few: Algorithm, num_updates: int, lanes: int, state: int) -> float | None:
+    """Of an update of few lanes, twice, times all: linear in lanes, which a GPU with room to spare undercuts.
+
+    None if not one lane's State, of so many bytes, fits.
+    """
+    limit = device_memory()
+    probed = min(lanes, FEW[1], lanes if limit is None else math.floor(SHARE * limit / state))
+    if not probed:
+        return None
     updates = min(num_updates, 4)
-    state = init(few, jax.random.split(jax.random.key(0), min(lanes, FEW[1])), quiet=True)
-    state, _ = jax.block_until_ready(resume(few, state, updates))
+    there = init(few, jax.random.split(jax.random.key(0), probed), quiet=True)
+    there, _ = jax.block_until_ready(resume(few, there, updates))
     began = time.perf_counter()
-    jax.block_until_ready(resume(few, state, updates))
-    return (time.perf_counter() - began) / updates / min(lanes, FEW[1]) * lanes * num_updates
+    jax.block_until_ready(resume(few, there, updates))
+    return (time.perf_counter() - began) / updates / probed * lanes * num_updates

@@ -11,6 +11,7 @@ So a competition that was stopped anywhere goes on bit for bit. Choosing and cop
 """
 
 import functools
+import itertools
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -81,23 +82,13 @@ def halving(
     Raises:
         ValueError: no sweep of several settings, a swept task, fewer updates than eta^K; every setting has failed.
     """
-    if eta < 2 or least < 1:
-        raise ValueError(f"eta={eta}, least={least}; eta must be 2 or more, and least 1 or more")
-    num_settings = _checked(runs, options)
-    selections = 0
-    while num_settings // eta ** (selections + 1) >= least:
-        selections += 1
-    if num_updates < eta**selections:
-        raise ValueError(
-            f"num_updates={num_updates}: {num_settings} settings with eta={eta} need {eta**selections} or more"
-        )
+    ends, num_settings = halving_rungs(runs, num_updates, eta, least, **options), runs.num_hypers or 0
 
     def choose(rung, scores, numbers):
         kept = np.asarray(_best(scores, num_settings // eta ** (rung + 1)))
         return kept, {name: x[kept] for name, x in numbers.items()}
 
-    ends = [num_updates // eta ** (selections - k) for k in range(selections + 1)]
-    about = {"kind": "halving", "eta": eta, "least": least, "num_updates": num_updates}
+    about = {"kind": "halving", "eta": int(eta), "least": int(least)}
     return _compete(runs, keys, ends, choose, about, **options)
 
 
@@ -132,6 +123,43 @@ def pbt(
     Raises:
         ValueError: as for `halving`; a field that is not swept, or an impossible range.
     """
+    ends = pbt_rungs(runs, num_updates, every, ranges, share=share, factor=factor, resample=resample, **options)
+    moved = tuple(sorted((name, Range(float(x.low), float(x.high), x.scale)) for name, x in ranges.items()))
+
+    def choose(rung, scores, numbers):
+        key = jax.random.fold_in(jax.random.key(seed), rung)
+        return jax.tree.map(np.asarray, _evolved(key, scores, numbers, moved, share, factor, resample))
+
+    about = {"kind": "pbt", "share": float(share), "factor": float(factor), "resample": float(resample)}
+    about |= {"seed": int(seed), "ranges": {name: list(given) for name, given in moved}}
+    return _compete(runs, keys, ends, choose, about, **options)
+
+
+def halving_rungs(runs: Algorithm, num_updates: int, eta: int = 2, least: int = 1, **options: Any) -> list[int]:
+    """The updates at the end of each rung, or the `ValueError` that `halving` would raise."""
+    if eta < 2 or least < 1:
+        raise ValueError(f"eta={eta}, least={least}; eta must be 2 or more, and least 1 or more")
+    num_settings, selections = _checked(runs, options), 0
+    while num_settings // eta ** (selections + 1) >= least:
+        selections += 1
+    if num_updates < eta**selections:
+        raise ValueError(
+            f"num_updates={num_updates}: {num_settings} settings with eta={eta} need {eta**selections} or more"
+        )
+    return [int(num_updates) // eta ** (selections - k) for k in range(selections + 1)]
+
+
+def pbt_rungs(
+    runs: Algorithm,
+    num_updates: int,
+    every: int,
+    ranges: Mapping[str, Range],
+    share: float = 0.25,
+    factor: float = 1.2,
+    resample: float = 0.0,
+    **options: Any,
+) -> list[int]:
+    """The updates at the end of each rung, or the `ValueError` that `pbt` would raise."""
     if not (0 < share <= 0.5 and factor >= 1 and 0 <= resample <= 1 and every >= 1):
         raise ValueError(
             f"share={share}, factor={factor}, resample={resample}, every={every}; share must be above 0 and at most "
@@ -140,16 +168,10 @@ def pbt(
     _checked(runs, options)
     names.check("swept hyperparameter", ranges, swept(runs))
     for name, given in ranges.items():
+        if not isinstance(given, Range):
+            raise ValueError(f"ranges[{name!r}] is {given!r}; it must be an rlzoo.Range")
         given.check(name)
-    moved = tuple(sorted(ranges.items()))
-
-    def choose(rung, scores, numbers):
-        key = jax.random.fold_in(jax.random.key(seed), rung)
-        return jax.tree.map(np.asarray, _evolved(key, scores, numbers, moved, share, factor, resample))
-
-    about = {"kind": "pbt", "num_updates": num_updates, "every": every, "share": share, "factor": factor}
-    about |= {"resample": resample, "seed": seed, "ranges": {name: list(given) for name, given in moved}}
-    return _compete(runs, keys, [*range(every, num_updates, every), num_updates], choose, about, **options)
+    return [*range(int(every), int(num_updates), int(every)), int(num_updates)]
 
 
 def begun(directory: str | Path) -> bool:
@@ -158,14 +180,15 @@ def begun(directory: str | Path) -> bool:
 
 
 def final_returns(runs: Algorithm, result: Run, num_episodes: int, deterministic: bool = True) -> np.ndarray:
-    """f32[H, S]: each agent's mean return over the last evaluation of a run; NaN if its parameters are not finite."""
+    """f32[H, S]: each agent's mean return over the last evaluation; NaN if it, or a parameter, is not finite."""
     if len(result.returns):
         returns = result.returns[-1]
     else:  # it was over already, and reported nothing
         key = jax.random.key(EVALUATION_SEED)
         returns = evaluate(runs, runs.env, result.state, key, num_episodes, deterministic=deterministic).returns
         returns = on_host(returns)
-    return np.where(on_host(_sound(result.state.params)), returns.mean(-1), np.nan).astype(np.float32)
+    means = returns.mean(-1)
+    return np.where(on_host(_sound(result.state.params)) & np.isfinite(means), means, np.nan).astype(np.float32)
 
 
 @jax.jit
@@ -178,8 +201,7 @@ def _checked(runs: Algorithm, options: Mapping[str, Any]) -> int:
     """H of a sweep that can compete."""
     if (runs.num_hypers or 1) < 2:
         raise ValueError(f"{runs.name}: a competition is of a sweep of two settings or more; see rlzoo.sweep")
-    axes = swept_axes(runs.base.task, runs.task, "task")
-    if jax.tree.leaves(axes):
+    if jax.tree.leaves(swept_axes(runs.base.task, runs.task, "task")):
         raise ValueError("the task is swept, and returns in different tasks do not compare; compete in each alone")
     if jax.process_count() > 1:
         raise ValueError("a competition moves lanes between the devices of one process, and this program has several")
@@ -201,23 +223,25 @@ def _compete(
     deterministic: bool = True,
     **options: Any,
 ) -> Competition:
-    """Rung after rung; those that are on file are not trained again."""
+    """Rung after rung; those that are on file are not trained again, and what was decided then is done."""
     num_settings = runs.num_hypers or 0
     numbers: Numbers = {name: np.asarray(x, np.float32) for name, x in swept(runs).items()}
-    about |= {"eval_episodes": eval_episodes, "deterministic": deterministic, "seeds": len(keys)}
+    about |= {"ends": list(ends), "seeds": len(keys), "eval_episodes": eval_episodes, "deterministic": deterministic}
     about |= {"hyper": {name: x.tolist() for name, x in numbers.items()}}
     files = _Files(directory, about, resume)
     options.setdefault("how_to_resume", f"rlzoo.{about['kind']}(..., directory={str(directory)!r}, resume=True)")
     there = parents = copies = np.arange(num_settings)
-    state, interrupted, lineage = None, False, []
+    state, interrupted, lineage, all_parents = None, False, [], []
 
     for rung, end in enumerate(ends):
         before, runs = runs, _with(runs, numbers)
-        if rung == len(files.scores):
+        last = rung + 1 == len(ends)
+        if rung == len(files.rungs):
             saved, start = files.has_state(rung), None
             if rung and not saved:
                 state = files.load(rung - 1, before, ends[rung - 1]) if state is None else state
                 start = _copied(state, parents, copies, rung)
+                state = result = None  # the memory of what does not go on
             result = run(
                 runs,
                 keys,
@@ -233,29 +257,46 @@ def _compete(
             state, interrupted = result.state, result.interrupted
             if interrupted:
                 break
-            files.add(final_returns(runs, result, eval_episodes, deterministic).mean(-1))
-        scores, goes_on = files.scores[rung], np.full(num_settings, GONE)
-        if len(scores) != len(there):
-            raise ValueError(f"{files.log} has {len(scores)} scores in rung {rung}, where {len(there)} belong")
-        used = {name: _in_place(x, there, num_settings) for name, x in numbers.items()}
-        lineage.append((end, _in_place(scores, there, num_settings), used, goes_on))
-        if rung + 1 < len(ends):
-            if not np.isfinite(scores).any():
+            scores = final_returns(runs, result, eval_episodes, deterministic)[:, : len(keys)].mean(-1)
+            if not last and not np.isfinite(scores).any():
                 raise ValueError(f"after update {end} every setting has a seed that is not finite; none can go on")
-            parents, numbers = choose(rung, scores, numbers)
-            origin = there[parents]
+            files.add(Rung(scores, *(choose(rung, scores, numbers) if not last else (np.arange(0), {}))))
+        on_file = files.rungs[rung]
+        if len(on_file.scores) != len(there):
+            raise ValueError(f"{files.log} has {len(on_file.scores)} scores in rung {rung}, where {len(there)} belong")
+        used = {name: _in_place(x, there, num_settings) for name, x in numbers.items()}
+        lineage.append((end, _in_place(on_file.scores, there, num_settings), used))
+        if not last:
+            parents, numbers = on_file.parents, on_file.numbers
+            origin, goes_on = there[parents], np.full(num_settings, GONE)
             there = origin if len(parents) < len(there) else there
             copies, goes_on[there] = there != origin, origin
+            all_parents.append(goes_on)
 
     state = files.load(len(ends) - 1, runs, ends[-1]) if state is None else state
-    return Competition(runs, state, there, _lineage(lineage, numbers, num_settings), interrupted)
+    updates, all_scores, hyper = zip(*lineage, strict=True) if lineage else ((), (), ())
+    history = Lineage(
+        np.array(updates, int),
+        np.array(all_scores, np.float32).reshape(-1, num_settings),
+        {name: np.array([used[name] for used in hyper]).reshape(-1, num_settings) for name in swept(runs)},
+        np.array(all_parents, int).reshape(-1, num_settings),
+    )
+    return Competition(runs, state, there, history, interrupted)
+
+
+class Rung(NamedTuple):
+    """What a rung that is over decided."""
+
+    scores: np.ndarray  # f32[L]
+    parents: np.ndarray  # int[L'], whose agents go on; none after the last rung
+    numbers: Numbers  # f32[L'], with which
 
 
 class _Files:
-    """Of a competition: a directory for each rung, and the scores of those that are over; None keeps nothing."""
+    """Of a competition: a directory for each rung, and what those that are over decided; None keeps nothing."""
 
     def __init__(self, directory: str | Path | None, about: dict[str, Any], resume: bool) -> None:
-        self.directory, self.about, self.scores = directory, about, list[np.ndarray]()
+        self.directory, self.about, self.rungs = directory, about, list[Rung]()
         if directory is None:
             if resume:
                 raise ValueError("resume=True needs the directory of the competition to resume")
@@ -266,20 +307,29 @@ class _Files:
         if resume and not begun(directory):
             raise ValueError(f"there is no competition in {directory} to resume; begin without resuming")
         if self.log.exists():
-            self.scores = self._over()
+            self.rungs = self._over()
 
-    def _over(self) -> list[np.ndarray]:
-        """The scores on file, if they are of the competition that is asked for."""
+    def _over(self) -> list[Rung]:
+        """What is on file, if it is of the competition that is asked for."""
         found = read_json(self.log)
         try:
-            there = dict(found["about"])
-            scores = [np.array(x, np.float32).reshape(-1) for x in found["scores"]]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{self.log} is damaged ({type(error).__name__}: {error}); begin anew elsewhere"
-            ) from error
-        refuse_other(self.about, there, f"the competition in {self.directory}")
-        return scores
+            refuse_other(self.about, dict(found["about"]), f"the competition in {self.directory}")
+            rungs = [
+                Rung(
+                    np.array(rung["scores"], np.float32).reshape(-1),
+                    np.array(rung["parents"], int).reshape(-1),
+                    {name: np.array(x, np.float32).reshape(-1) for name, x in rung["numbers"].items()},
+                )
+                for rung in found["rungs"]
+            ]
+            for before, rung in itertools.pairwise(rungs):
+                lengths = {len(rung.scores), len(before.parents), *map(len, before.numbers.values())}
+                if len(lengths) > 1 or not set(before.parents) <= set(range(len(before.scores))):
+                    raise KeyError("rungs that do not follow from each other")
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
+            what = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{self.log} is damaged ({what}); begin anew elsewhere") from error
+        return rungs
 
     def rung(self, number: int) -> Path | None:
         return None if self.directory is None else Path(self.directory) / f"rung_{number}"
@@ -291,24 +341,16 @@ class _Files:
         """The State at the end of a rung, not one before it."""
         return checkpoint.load(self._checkpoints(number), runs, step=end)
 
-    def add(self, scores: np.ndarray) -> None:
-        """One more rung is over; the one before it is not needed any more."""
-        self.scores.append(scores)
+    def add(self, rung: Rung) -> None:
+        """One more rung is over; the State at the end of the one before it is not needed any more."""
+        self.rungs.append(rung)
         if self.directory is not None:
-            write_json(self.log, {"about": self.about, "scores": [x.tolist() for x in self.scores]})
-            shutil.rmtree(self._checkpoints(len(self.scores) - 2), ignore_errors=True)
+            rungs = [jax.tree.map(lambda x: x.tolist(), rung)._asdict() for rung in self.rungs]
+            write_json(self.log, {"about": self.about, "rungs": rungs})
+            shutil.rmtree(self._checkpoints(len(self.rungs) - 2), ignore_errors=True)
 
     def _checkpoints(self, number: int) -> Path:
         return Path(self.directory or "") / f"rung_{number}" / "checkpoints"
-
-
-def _lineage(records: Sequence[tuple], numbers: Numbers, num_settings: int) -> Lineage:
-    return Lineage(
-        np.array([end for end, *_ in records], int),
-        np.array([scores for _, scores, *_ in records], np.float32).reshape(-1, num_settings),
-        {name: np.array([used[name] for *_, used, _ in records]).reshape(-1, num_settings) for name in numbers},
-        np.array([goes_on for *_, goes_on in records[:-1]], int).reshape(-1, num_settings),
-    )
 
 
 def _with(runs: Algorithm, numbers: Numbers) -> Algorithm:

@@ -1,6 +1,6 @@
 """Where hyperparameters are drawn from: ranges, choices, and the samplers of a sweep."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -8,8 +8,7 @@ import numpy as np
 
 from rlzoo import names
 
-_ONTO_SCALE: dict[str, Callable] = {"linear": float, "log": np.log, "log_complement": lambda x: np.log1p(-x)}
-_FROM_SCALE: dict[str, Callable] = {"linear": lambda x: x, "log": jnp.exp, "log_complement": lambda x: -jnp.expm1(x)}
+SCALES = ("linear", "log", "log_complement")
 METHODS = ("random", "sobol")
 
 
@@ -25,10 +24,12 @@ class Range(NamedTuple):
     scale: str = "linear"
 
     def at(self, share: Any) -> Any:
-        """The numbers that lie so far into the range: [0, 1] onto [low, high], of any array."""
-        low, high = self._ends()
+        """The numbers that lie so far into the range: [0, 1] onto [low, high]; in NumPy for arrays of it."""
+        xp: Any = np if isinstance(share, np.ndarray) else jnp
+        low, high = (_onto(self.scale, x) for x in self[:2])
         x = low + share * (high - low)
-        return _FROM_SCALE[self.scale](x)
+        x = {"linear": lambda: x, "log": lambda: xp.exp(x), "log_complement": lambda: -xp.expm1(x)}[self.scale]()
+        return xp.clip(x, self.low, self.high)
 
     def multiplied(self, x: Any, factor: Any) -> Any:
         """x, or on ``log_complement`` 1 - x, times a factor, and not beyond the ends."""
@@ -37,18 +38,23 @@ class Range(NamedTuple):
 
     def check(self, name: str) -> None:
         """Raise a `ValueError` that names what cannot be."""
+        if not isinstance(self.scale, str):
+            raise ValueError(f"{name}: scale={self.scale!r}; it must be one of {', '.join(SCALES)}")
+        names.check(f"scale of {name}", [self.scale], SCALES)
         given = f"{name}: low={self.low!r}, high={self.high!r}, scale={self.scale!r}"
-        names.check(f"scale of {name}", [self.scale], _ONTO_SCALE)
-        if not (np.isfinite([self.low, self.high]).all() and self.low < self.high):
-            raise ValueError(f"{given}; low must be less than high, and both finite")
+        numbers = all(isinstance(x, int | float | np.number) and np.isfinite(x) for x in self[:2])
+        if not numbers or self.low >= self.high:
+            raise ValueError(f"{given}; low must be less than high, and both finite numbers")
         if self.scale == "log" and self.low <= 0:
             raise ValueError(f"{given}; a log scale needs a low above 0")
         if self.scale == "log_complement" and self.high >= 1:
             raise ValueError(f"{given}; a log_complement scale needs a high below 1")
 
-    def _ends(self) -> tuple[float, float]:
-        change = _ONTO_SCALE[self.scale]
-        return float(change(self.low)), float(change(self.high))
+
+def _onto(scale: str, x: float) -> float:
+    if scale == "linear":
+        return float(x)
+    return float(np.log(x) if scale == "log" else np.log1p(-x))
 
 
 def sample(
@@ -80,8 +86,8 @@ def drawn(num_settings: int, method: str, seed: int, ranges: Any) -> dict[str, n
     for name, given in ranges.items():
         if isinstance(given, Range):
             given.check(name)
-        elif not len(given):
-            raise ValueError(f"{name} has no numbers to choose from")
+        elif np.ndim(given) != 1 or not len(given):
+            raise ValueError(f"{name} is {given!r}; give a Range, or a sequence of numbers to choose from")
     shares = _shares(num_settings, method, seed, len(ranges))
     return {name: _numbers(given, share) for (name, given), share in zip(ranges.items(), shares.T, strict=True)}
 

@@ -22,7 +22,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from rlzoo import names
@@ -30,8 +29,10 @@ from rlzoo.algorithms import ALGORITHMS
 from rlzoo.drivers import named
 from rlzoo.drivers.ranges import METHODS, Range, drawn
 from rlzoo.files import read_yaml
+from rlzoo.report.sinks import SINKS
 
 HALVING, PBT = ("eta", "least"), ("every", "share", "factor", "resample", "seed")
+MOST = 2**32 - 1  # of a seed
 WHOLE = ("eta", "least", "every", "seed")  # of them those that count something
 
 
@@ -73,6 +74,8 @@ class Study:
         for field in ("steps", "seeds", "samples", "in_lanes", "report_every", "eval_episodes", "seed"):
             if (given := getattr(self, field)) is not None:
                 put(field, _whole(field, given, least=0 if field == "seed" else 1))
+        if self.seed > MOST:
+            raise ValueError(f"seed is {self.seed}; it must be {MOST} or less")
         for field in ("preset", "backend"):
             if not isinstance(getattr(self, field), str | None):
                 raise ValueError(f"{field} is {getattr(self, field)!r}; it must be a name")
@@ -80,7 +83,8 @@ class Study:
             raise ValueError(f"spread is {self.spread!r}; it must be true or false")
         sinks = [self.sinks] if isinstance(self.sinks, str) else self.sinks
         if not isinstance(sinks, list | tuple) or not all(isinstance(x, str) for x in sinks):
-            raise ValueError(f"sinks is {sinks!r}; it must be a list of csv, tensorboard, wandb")
+            raise ValueError(f"sinks is {sinks!r}; it must be a list of {', '.join(SINKS)}")
+        names.check("sink", sinks, SINKS)
         put("sinks", tuple(sinks))
 
         module = ALGORITHMS[self.algorithm]
@@ -103,6 +107,8 @@ class Study:
             if (given := getattr(self, field)) is not None:
                 names.check(f"field of {field}", given, allowed)
                 put(field, {k: (_whole if k in WHOLE else _number)(f"{field}.{k}", x) for k, x in given.items()})
+                if getattr(self, field).get("seed", 0) > MOST:
+                    raise ValueError(f"{field}.seed is {given['seed']}; it must be {MOST} or less")
         if named.is_offline(module) != (self.data is not None):
             what = "learns from a dataset; give data" if self.data is None else "learns online; leave data out"
             raise ValueError(f"{self.algorithm} {what}")
@@ -199,7 +205,7 @@ def _numbers(name: str, given: Any) -> Any:
     if isinstance(given, Range):
         given.check(name)
         return given
-    several = given if isinstance(given, list | tuple | np.ndarray | jax.Array) else [given]
+    several = given if isinstance(given, list | tuple) or np.ndim(given) == 1 else [given]
     numbers = tuple(_number(name, x) for x in several)
     if not numbers or len(set(numbers)) < len(numbers):
         raise ValueError(f"{name} has {'the same number twice' if numbers else 'no number'}; give one, or several")

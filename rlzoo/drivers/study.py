@@ -12,6 +12,8 @@ that is resumed does not train again the parts that are over. Sweep files are de
 import csv
 import dataclasses
 import io
+import itertools
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -34,7 +36,7 @@ from rlzoo.drivers.sweep import sweep
 from rlzoo.drivers.train import float32, steps_after, updates_for
 from rlzoo.envs.vary import with_columns
 from rlzoo.files import read_json, refuse_other, write_json, write_text
-from rlzoo.machine import device_memory, in_bytes
+from rlzoo.machine import SHARE, device_memory, in_bytes
 from rlzoo.types import Algorithm, Env
 
 __all__ = ["Study", "plan", "read", "run"]
@@ -47,7 +49,7 @@ FREE = ("in_lanes", "spread", "report_every", "sinks")  # fields that may change
 class Part(NamedTuple):
     """What is one program and one run: some of the settings, of one structure."""
 
-    config: dict[str, Any]  # the fields that vary, with this part's values
+    structure: int  # which of the study's
     first: int  # of the settings
     end: int  # one behind the last
     in_lanes: int | None
@@ -58,19 +60,27 @@ class Planned(NamedTuple):
 
     config: dict[str, Any]
     num_settings: int
+    rungs: int  # of a competition; 1: all train to the end
     fit: Fit
 
     def __str__(self) -> str:
         said = ", ".join(f"{name}={value}" for name, value in self.config.items())
         groups = -(-self.num_settings // self.fit.settings)
-        split = f"; in {groups} groups of up to {self.fit.settings} settings, one after another" if groups > 1 else ""
-        return f"{f'{said}: ' if said else ''}{self.fit.plan}{split}"
+        more = f"; in {groups} groups of up to {self.fit.settings} settings, one after another" if groups > 1 else ""
+        more += f"; in {self.rungs} rungs" if self.rungs > 1 else ""
+        if groups > 1 and self.fit.plan.seconds is not None:
+            more += f", {groups * self.fit.plan.seconds:,.0f} s in all"
+        return f"{f'{said}: ' if said else ''}{self.fit.plan}{more}"
 
 
 def plan(study: Study, probe: bool = True) -> list[Planned]:
     """What each structure of a study takes, memory and time, from programs of few lanes; see `rlzoo.plan`."""
     made = _Made(study)
-    return [Planned(config, made.num_settings, made.fit(config, probe)) for config in configs(study)]
+    found = []
+    for structure, config in enumerate(made.configs):
+        ends = made.ends(made.whole(structure))
+        found.append(Planned(config, made.num_settings, len(ends), made.fit(structure, probe)))
+    return found
 
 
 def run(
@@ -96,11 +106,12 @@ def run(
     """
     directory, made, leads = Path(directory), _Made(study), jax.process_index() == 0
     log = directory / "sweep.json"
-    begun = _begun(log, made.about(), resume)
-    parts = [Part(*part) for part in begun] if begun else made.parts()
+    begun = _begun(log, made, resume)
+    parts = [part._replace(in_lanes=study.in_lanes or part.in_lanes) for part in begun] or made.parts()
+    for structure in {part.structure for part in parts}:
+        made.ends(made.whole(structure))  # raises before anything is written
     tables = [directory / f"part_{number}" / "results.csv" for number in range(len(parts))]
-    over = [table.exists() for table in tables]
-    anywhere(False)  # every process has looked, before the first one writes
+    over = [anywhere(table.exists()) for table in tables]  # and so every process has looked before one writes
     if leads and not begun:
         directory.mkdir(parents=True, exist_ok=True)
         write_json(log, {"study": made.about(), "parts": parts})
@@ -110,7 +121,8 @@ def run(
     for number, (part, table) in enumerate(zip(parts, tables, strict=True)):
         if not over[number]:
             if leads and not quiet and len(parts) > 1:
-                of = f"settings {part.first} to {part.end - 1}{''.join(f', {k}={x}' for k, x in part.config.items())}"
+                config = "".join(f", {name}={x}" for name, x in made.configs[part.structure].items())
+                of = f"settings {part.first} to {part.end - 1}{config}"
                 print(f"part {number + 1} of {len(parts)}: {of}", flush=True)
             rows = made.train(part, table.parent, **options)
             if rows is None:
@@ -139,6 +151,8 @@ class _Made:
         self.competes = study.halving is not None or study.pbt is not None
         self.columns = settings(study)
         self.num_settings = len(next(iter(self.columns.values()), [None]))
+        self.configs = configs(study)
+        self.algorithms: dict[int, Algorithm] = {}  # of structures: groups of one share its programs
         if study.params and named.is_offline(self.module):
             raise ValueError(f"{study.algorithm} learns from a dataset, not from params; leave them out")
 
@@ -148,15 +162,21 @@ class _Made:
         fields |= {"env": self.env.name, "data": None if self.data is None else checkpoint.fingerprint(self.data)}
         return {name: _json(value) for name, value in fields.items()}
 
+    def algorithm(self, structure: int) -> Algorithm:
+        """With the study's single numbers."""
+        if structure not in self.algorithms:
+            study, default = self.study, self.preset.config
+            fields = {name: values_of(given, getattr(default, name))[0] for name, given in study.config.items()}
+            fields |= self.configs[structure]
+            fields = {k: like(f"config.{k}", getattr(default, k), x) for k, x in fields.items()}
+            hyper = self.preset.hyper._asdict() | {name: x[0] for name, x in study.hyper.items() if single(x)}
+            config = dataclasses.replace(default, **fields)
+            self.algorithms[structure] = named.make(self.module, self.env, config, hyper, self.data)
+        return self.algorithms[structure]
+
     def runs(self, part: Part) -> Algorithm:
         """The sweep of a part's settings."""
-        study, default = self.study, self.preset.config
-        fields = {name: values_of(given, getattr(default, name))[0] for name, given in study.config.items()}
-        fields = {k: like(f"config.{k}", getattr(default, k), x) for k, x in (fields | part.config).items()}
-        single_numbers = {name: x[0] for name, x in study.hyper.items() if single(x)}
-        hyper = self.preset.hyper._asdict() | single_numbers
-        algo = named.make(self.module, self.env, dataclasses.replace(default, **fields), hyper, self.data)
-
+        study, algo = self.study, self.algorithm(part.structure)
         given = {name: np.asarray(x[part.first : part.end], np.float32) for name, x in self.columns.items()}
         swept = {name.removeprefix("hyper/"): jnp.asarray(x) for name, x in given.items() if name.startswith("hyper/")}
         params = {name: np.full(part.end - part.first, x[0]) for name, x in study.params.items() if single(x)}
@@ -165,34 +185,62 @@ class _Made:
         runs = sweep(algo, algo.hyper._replace(**swept), task, part.in_lanes)
         return spread(runs) if study.spread else runs
 
-    def fit(self, config: dict[str, Any], probe: bool) -> Fit:
-        """The groups of settings that fit, planned with programs of few lanes."""
-        study = self.study
-        runs = self.runs(Part(config, 0, self.num_settings, study.in_lanes))
+    def whole(self, structure: int) -> Part:
+        """All settings at once."""
+        return Part(structure, 0, self.num_settings, self.study.in_lanes)
+
+    def ends(self, part: Part) -> list[int]:
+        """Updates at the ends of a competition's rungs, or of the run; what cannot be raises here."""
+        study, runs = self.study, self.runs(part)
         num_updates = updates_for(runs, study.steps)
-        found = fitted(runs, study.seeds, num_updates, probe, study.report_every or max(1, num_updates // 20))
-        if found.settings < self.num_settings and self.competes:
+        options = {"eval_episodes": study.eval_episodes}
+        if study.halving is not None:
+            return competing.halving_rungs(runs, num_updates, **study.halving, **options)
+        if study.pbt is not None:
+            every, ranges, numbers = self.population(runs)
+            return competing.pbt_rungs(runs, num_updates, every, ranges, **numbers, **options)
+        return [num_updates]
+
+    def fit(self, structure: int, probe: bool) -> Fit:
+        """The groups of settings that fit, planned with programs of few lanes."""
+        study, whole = self.study, self.whole(structure)
+        runs, ends = self.runs(whole), self.ends(whole)
+        chunk = study.report_every or (ends[0] if self.competes else max(1, ends[-1] // 20))
+        num_updates = ends[-1]
+        if study.halving is not None:  # updates of all settings that take as long
+            eta = study.halving.get("eta", 2)
+            left = [self.num_settings // eta**k for k in range(len(ends))]
+            lengths = np.diff(ends, prepend=0)
+            num_updates = max(1, round(float(np.dot(left, lengths)) / self.num_settings))
+        found = fitted(runs, study.seeds, num_updates, probe, min(chunk, ends[-1]))
+        if not self.competes:
+            return found
+        # Between two rungs the State of those that go on is made beside the one before.
+        limit, most = found.plan.limit, found.plan.total + found.plan.state * found.plan.lanes
+        if found.settings < self.num_settings or (limit is not None and most > SHARE * limit):
             raise ValueError(
-                f"{self.num_settings} settings x {study.seeds} seeds compete, and so are trained together; into "
-                f"{in_bytes(found.plan.limit or 0)} fit {found.settings} settings; use fewer, or fewer seeds"
+                f"{self.num_settings} settings x {study.seeds} seeds compete, and so are trained together; they do not "
+                f"fit into {in_bytes(limit or 0)}; use fewer settings, or fewer seeds"
             )
         return found
 
     def parts(self) -> list[Part]:
-        """Those of all structures; what is small beside the memory is one part, without a look at its programs."""
+        """Those of all structures; on a CPU what is small beside the memory is not planned, but one part."""
         found, limit = [], device_memory()
-        for config in configs(self.study):
-            whole = Part(config, 0, self.num_settings, self.study.in_lanes)
-            runs = self.runs(whole)
-            updates_for(runs, self.study.steps)  # raises before anything is trained
+        for structure in range(len(self.configs)):
+            whole = self.whole(structure)
+            runs, ends = self.runs(whole), self.ends(whole)
             keys = filled(runs, self.keys, quiet=True)
             state = jax.eval_shape(runs.init, keys, float32(runs.hyper), runs.task)
-            if limit is None or memory.size_in_bytes((state, runs.task)) < limit / SMALL:
+            metrics = jax.eval_shape(runs.step, state, float32(runs.hyper), runs.task)[1]
+            kept = memory.size_in_bytes((state, runs.task)) + memory.size_in_bytes(metrics) * ends[-1]
+            if limit is None or (jax.default_backend() == "cpu" and kept < limit / SMALL):
                 found.append(whole)
                 continue
-            fit = self.fit(config, probe=False)
-            starts = range(0, self.num_settings, fit.settings)
-            found += [Part(config, x, min(x + fit.settings, self.num_settings), fit.in_lanes) for x in starts]
+            fit = self.fit(structure, probe=False)
+            groups = -(-self.num_settings // fit.settings)
+            bounds = [self.num_settings * i // groups for i in range(groups + 1)]  # of about one size
+            found += [Part(structure, *ends_of, fit.in_lanes) for ends_of in itertools.pairwise(bounds)]
         return found
 
     def train(self, part: Part, directory: Path, **options: Any) -> list[dict[str, Any]] | None:
@@ -222,12 +270,7 @@ class _Made:
         if study.halving is not None:
             found = competing.halving(runs, self.keys, num_updates, **study.halving, **options)
         else:
-            numbers = dict(study.pbt or {})
-            every, rest = divmod(numbers.pop("every"), runs.steps_per_update)
-            if rest or not every:
-                near = max(1, every) * runs.steps_per_update
-                raise ValueError(f"pbt.every is not in whole updates, of {runs.steps_per_update} steps; use {near}")
-            ranges = {name: x for name, x in study.hyper.items() if isinstance(x, Range)}
+            every, ranges, numbers = self.population(runs)
             found = competing.pbt(runs, self.keys, num_updates, every, ranges, **numbers, **options)
         if found.interrupted:
             return None
@@ -241,8 +284,18 @@ class _Made:
             rows[-1] |= {"return": float(lineage.scores[rung, setting]), "line": " ".join(map(str, line))}
         return rows
 
+    def population(self, runs: Algorithm) -> tuple[int, dict[str, Range], dict[str, Any]]:
+        """Updates between selections, the ranges to move in, and the other arguments of `pbt`."""
+        numbers = dict(self.study.pbt or {})
+        steps = numbers.pop("every")
+        every, rest = divmod(steps, runs.steps_per_update)
+        if rest or not every:
+            near = max(1, every) * runs.steps_per_update
+            raise ValueError(f"pbt.every={steps} is not in whole updates of {runs.steps_per_update} steps; use {near}")
+        return every, {name: x for name, x in self.study.hyper.items() if isinstance(x, Range)}, numbers
+
     def _numbers(self, part: Part, columns: Mapping[str, float]) -> dict[str, Any]:
-        config = {f"config/{k}": x if isinstance(x, int | float) else str(x) for k, x in part.config.items()}
+        config = {f"config/{name}": _cell(x) for name, x in self.configs[part.structure].items()}
         # The shortest text that is this float32.
         return config | {name: float(str(np.float32(x))) for name, x in columns.items()}
 
@@ -266,10 +319,13 @@ def read_csv(path: Path) -> list[dict[str, Any]]:
         return text
 
     with path.open(newline="") as file:
-        return [{name: cell(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
+        rows = list(csv.DictReader(file))
+    if not rows or any(None in (*row, *row.values()) for row in rows):
+        raise ValueError(f"{path} is damaged: it has no rows, or one with more or fewer cells than columns; remove it")
+    return [{name: cell(name, text) for name, text in row.items()} for row in rows]
 
 
-def _begun(log: Path, about: dict[str, Any], resume: bool) -> list[list[Any]]:
+def _begun(log: Path, made: _Made, resume: bool) -> list[Part]:
     """The parts of the sweep that a directory holds, which is to be the one asked for."""
     if not resume:
         if log.exists():
@@ -279,11 +335,15 @@ def _begun(log: Path, about: dict[str, Any], resume: bool) -> list[list[Any]]:
         raise ValueError(f"there is no sweep in {log.parent} to resume; begin without resuming")
     found = read_json(log)
     try:
-        parts = [list(Part(*part)) for part in found["parts"]]
+        parts = [Part(*part) for part in found["parts"]]
+        structures, settings = range(len(made.configs)), range(made.num_settings + 1)
+        if not parts or any(x.structure not in structures or not {x.first, x.end} <= {*settings} for x in parts):
+            raise ValueError("parts that the sweep does not have")
         there = dict(found["study"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{log} is damaged ({type(error).__name__}: {error}); begin anew elsewhere") from error
-    refuse_other({k: x for k, x in about.items() if k not in FREE}, there, f"the sweep in {log.parent}")
+    asked = {name: value for name, value in made.about().items() if name not in FREE}
+    refuse_other(asked, there, f"the sweep in {log.parent}")
     return parts
 
 
@@ -292,4 +352,9 @@ def _json(value: Any) -> Any:
         return {name: _json(x) for name, x in value.items()}
     if isinstance(value, tuple | list):
         return [_json(x) for x in value]
-    return value if isinstance(value, str | int | float | bool | None) else repr(value)
+    return value if isinstance(value, str | int | float | bool | None) else re.sub(r" at 0x\w+", "", repr(value))
+
+
+def _cell(value: Any) -> Any:
+    """Of a table: a number, or text."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else str(_json(value))

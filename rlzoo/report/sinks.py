@@ -25,10 +25,9 @@ class Sink(Protocol):
 
 def open_sink(name: str, directory: Path, resume_at: int) -> Sink:
     """A sink by name; what it holds from after update ``resume_at`` is dropped, for it will be written again."""
-    sinks: dict[str, Callable[[Path, int], Sink]] = {"csv": CsvSink, "tensorboard": TensorBoardSink, "wandb": WandbSink}
-    if name not in sinks:
-        raise unknown("sink", name, sinks)
-    return sinks[name](directory, resume_at)
+    if name not in SINKS:
+        raise unknown("sink", name, SINKS)
+    return SINKS[name](directory, resume_at)
 
 
 class CsvSink:
@@ -107,6 +106,9 @@ class WandbSink:
 
     def close(self) -> None:
         self.run.finish()
+
+
+SINKS: dict[str, Callable[[Path, int], Sink]] = {"csv": CsvSink, "tensorboard": TensorBoardSink, "wandb": WandbSink}
 
 
 def read_csv(path: str | Path) -> list[Row]:
