@@ -133,6 +133,7 @@ def test_both_players_see_one_zero_sum_game(pendulum):
     np.testing.assert_allclose(now.next_obs, alone.next_obs, rtol=1e-6)
 
 
+@pytest.mark.slow  # compiles mjx
 def test_a_force_on_a_foot():
     """mjx: pushes reach the named body, persist through the frame-skip, and are gone with the next step."""
     env = rlzoo.envs.make("brax/hopper", backend="mjx")

@@ -275,8 +275,8 @@ class Built(NamedTuple):
     traces: list[int]  # grows whenever `step` is traced, that is when a program is compiled
 
 
-# Structures that share all but a network or a distribution with another case.
-SLOW = ("a2c pixels", "a3c continuous", "ga3c continuous", "stac quantile")
+# Structures that share all but a network, a distribution or an order with another case, and a baseline.
+SLOW = ("a2c pixels", "a3c continuous", "a3c random", "ga3c continuous", "mixed_ne", "prdc exact", "stac quantile")
 
 
 @pytest.fixture(

@@ -483,6 +483,17 @@ def fake_minari(episodes):
     )
 
 
+def test_minari_does_not_open_other_files(minari, tmp_path):
+    (tmp_path / "data").mkdir()
+    with h5py.File(tmp_path / "data" / "main_data.hdf5", "w") as file:
+        file["episode_0/actions"] = h5py.ExternalLink("/etc/secret.hdf5", "/actions")
+    with pytest.raises(ValueError, match="main_data.hdf5: episode_0/actions is a link, or lies elsewhere"):
+        data.minari.load(tmp_path)
+    (tmp_path / "data" / "main_data.hdf5").write_bytes(b"no HDF5")
+    with pytest.raises(ValueError, match="is damaged, or no Minari dataset"):
+        data.minari.load(tmp_path)
+
+
 def test_bad_minari(minari, tmp_path, monkeypatch):
     nan = np.full((5, 3), np.nan)
     for episodes, message in (

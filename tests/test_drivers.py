@@ -459,8 +459,8 @@ def test_run_reports_the_lane_that_fails(tiny, capsys):
     assert np.isfinite(result.metrics["loss/policy"][:, 0]).all()
 
 
-def test_ctrl_c_finishes_the_chunk_saves_and_says_how_to_go_on(tiny, tmp_path, capsys, ctrl_c):
-    """SIGINT arrives after the first chunk: that chunk counts, the state is saved, and resuming ends the run."""
+def test_ctrl_c_finishes_the_chunk_saves_and_says_how_to_go_on(tiny, tmp_path, capsys, ctrl_c, monkeypatch):
+    """The signal arrives after the first chunk: that chunk counts, the state is saved, and resuming ends the run."""
     calls = []
 
     class Interrupting(sinks.CsvSink):
@@ -470,16 +470,14 @@ def test_ctrl_c_finishes_the_chunk_saves_and_says_how_to_go_on(tiny, tmp_path, c
                 os.kill(os.getpid(), ctrl_c)
             super().write(rows)
 
-    original, sinks.CsvSink = sinks.CsvSink, Interrupting
-    try:
-        options = {"directory": tmp_path, "report_every": 2, "eval_episodes": 0, "sinks": ("csv",)}
+    options = {"directory": tmp_path, "report_every": 2, "eval_episodes": 0, "sinks": ("csv",)}
+    with monkeypatch.context() as patch:
+        patch.setitem(sinks.SINKS, "csv", Interrupting)
         result = rlzoo.run(tiny, KEY, 6, **options)
-    finally:
-        sinks.CsvSink = original
     assert result.interrupted and int(result.state.step) == 2 and calls == [0, 2]
     text = capsys.readouterr().out
     assert "stopped after update 2 of 6; saved. Go on with: run(..., directory=" in text
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(ctrl_c) is signal.default_int_handler
     whole = rlzoo.run(tiny, KEY, 6, resume=True, quiet=True, **options)
     assert_same_bits(whole.state, rlzoo.train(tiny, KEY, 6)[0])
 

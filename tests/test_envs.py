@@ -11,10 +11,11 @@ from rlzoo.types import Box, Discrete, Env, TimeStep
 
 LIMIT = 3  # steps; every episode is cut here, so that a few steps see several resets
 
-GYMNAX = [f"gymnax/{name}" for name in names("gymnax")]
+LARGE = ("Asterix-MinAtar", "Freeway-MinAtar", "Seaquest-MinAtar")  # to compile
+GYMNAX = [pytest.param(f"gymnax/{name}", marks=pytest.mark.slow if name in LARGE else ()) for name in names("gymnax")]
 PROBES = [f"probe/{name}" for name in names("probe")]
 BRAX = [f"brax/{name}" for name in names("brax")]
-QUICK = {("brax/inverted_pendulum", backend) for backend in brax.BACKENDS} | {("brax/reacher", "spring")}
+QUICK = {("brax/inverted_pendulum", backend) for backend in ("spring", "mjx")}
 MATRIX = [
     pytest.param(name, backend, marks=() if (name, backend) in QUICK else pytest.mark.slow)
     for name in BRAX

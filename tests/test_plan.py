@@ -81,7 +81,8 @@ def passes(fit, settings):
     return -(-settings // fit.settings) * -(-fit.plan.lanes // fit.plan.in_lanes)
 
 
-@pytest.mark.parametrize(("name", "size"), [pytest.param("ppo", 0, marks=pytest.mark.slow), ("sac", 0)])
+@pytest.mark.parametrize(("name", "size"), [("ppo", 0), ("sac", 0)])
+@pytest.mark.slow
 def test_what_does_not_fit_goes_in_groups(name, size, monkeypatch):
     """Less and less memory: more and more passes, each within the memory as the compiler counts it; then an error."""
     algo = algorithm(name, size)

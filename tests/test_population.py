@@ -188,7 +188,7 @@ def stopping(monkeypatch, when):
     monkeypatch.setattr(rlzoo.drivers.run.training, "resume", failing)
 
 
-@pytest.mark.parametrize("when", [1, 2, 3, 4])
+@pytest.mark.parametrize("when", [2, 4])
 def test_halving_that_is_stopped_goes_on_bit_for_bit(settings, halved, tmp_path, monkeypatch, when):
     options = QUIET | {"directory": tmp_path}
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

@@ -52,6 +52,7 @@ def test_a_year_ends_by_truncation_and_weights_stay_on_the_simplex(env):
     assert obs.shape == env.obs_space.shape
 
 
+@pytest.mark.slow
 def test_the_tax_raises_the_score_of_what_is_held(env, monkeypatch, capsys, tmp_path):
     """The script itself, with a small budget: its table of ESG scores rises with the tax, for both algorithms."""
     tables = {}

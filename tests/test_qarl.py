@@ -360,6 +360,7 @@ def test_other_curricula():
     assert (single[:, 0] == single[:, 1]).all() and len(np.unique(single)) == 3
 
 
+@pytest.mark.slow
 def test_an_adversary_with_a_budget(game):
     """The force curriculum: pushes stay within the share of the limit that both players see."""
     algo = qarl.make(game, replace(SMALL, opponent="budgeted"), HYPER)
