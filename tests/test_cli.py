@@ -236,6 +236,7 @@ def test_two_phases_from_preferences(capsys):
         assert code == 2 and re.search(message, err), (line, err)
 
 
+@pytest.mark.slow
 def test_collect_what_an_agent_has_seen(capsys):
     sac = "train sac --env gymnax/Pendulum-v1 --steps 60 --config.warmup 20 --config.batch-size 4 --directory out"
     code, _, err = call(f"{sac} --config.hidden 8 --config.capacity 500 --eval-episodes 0", capsys)

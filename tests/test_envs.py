@@ -11,7 +11,7 @@ from rlzoo.types import Box, Discrete, Env, TimeStep
 
 LIMIT = 3  # steps; every episode is cut here, so that a few steps see several resets
 
-LARGE = ("Asterix-MinAtar", "Freeway-MinAtar", "Seaquest-MinAtar")  # to compile
+LARGE = ("Asterix-MinAtar", "Freeway-MinAtar", "Seaquest-MinAtar", "SpaceInvaders-MinAtar")  # to compile
 GYMNAX = [pytest.param(f"gymnax/{name}", marks=pytest.mark.slow if name in LARGE else ()) for name in names("gymnax")]
 PROBES = [f"probe/{name}" for name in names("probe")]
 BRAX = [f"brax/{name}" for name in names("brax")]
@@ -298,6 +298,7 @@ def test_unsupported_are_those_that_fail():
     assert set(SUITES) == {"gymnax", "brax", "rlzoo", "probe"}
 
 
+@pytest.mark.slow
 def test_unsupported_backends_are_those_that_fail():
     """Each entry still fails; when brax mends one, this test says to take it off the list."""
     from brax import envs

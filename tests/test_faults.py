@@ -199,7 +199,7 @@ def test_checksums_find_every_changed_word_and_are_the_same_anywhere():
 
 
 def test_files_written_in_one_step(tmp_path, monkeypatch):
-    """An error or a kill between leaves the old file, and no draft."""
+    """An error in between leaves the old file, and no draft."""
     from rlzoo import files
 
     path = tmp_path / "a.json"
@@ -240,13 +240,19 @@ def test_wrong_ways_to_connect(arguments, message):
         rlzoo.connect(*arguments)
 
 
+def two_at_work(cache, directory):
+    """Two processes that train one sweep, once they have saved three times."""
+    port = free_port()
+    workers = [start(cache, directory, 20_000, number, 2, port) for number in (0, 1)]
+    while saves(directory) < 3 and all(worker.poll() is None for worker in workers):
+        time.sleep(0.01)
+    return workers
+
+
 @pytest.mark.soak
 def test_of_two_processes_one_is_killed_and_the_job_goes_on_with_one(runs, cache, tmp_path):
     """The other ends by itself, and says why; one process goes on from what both had saved."""
-    port = free_port()
-    workers = [start(cache, tmp_path, 20_000, number, 2, port) for number in (0, 1)]
-    while saves(tmp_path) < 3 and all(worker.poll() is None for worker in workers):
-        time.sleep(0.01)
+    workers = two_at_work(cache, tmp_path)
     workers[1].send_signal(signal.SIGKILL)
     began = time.monotonic()
     said = finish(workers[0], timeout=120)
@@ -262,10 +268,7 @@ def test_of_two_processes_one_is_killed_and_the_job_goes_on_with_one(runs, cache
 
 @pytest.mark.soak
 def test_of_two_processes_one_is_asked_to_stop_and_both_do(runs, cache, tmp_path):
-    port = free_port()
-    workers = [start(cache, tmp_path, 20_000, number, 2, port) for number in (0, 1)]
-    while saves(tmp_path) < 3 and all(worker.poll() is None for worker in workers):
-        time.sleep(0.01)
+    workers = two_at_work(cache, tmp_path)
     workers[1].send_signal(signal.SIGTERM)
     for worker in workers:
         assert "interrupted" in finish(worker) and worker.returncode == 0

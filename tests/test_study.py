@@ -134,6 +134,7 @@ study = {"algorithm": "ppo", "env": rlzoo.envs.make("gymnax/Acrobot-v1"), "sampl
         ("algorithm: ppo\nenv: x\nsampler: halton", "unknown sampler 'halton'; allowed are grid, random, sobol"),
         ("algorithm: ppo\nenv: x\nconfig: {num_envs: {low: 1, high: 2}}", "structure takes a value, or a list"),
         ("algorithm: ppo\nenv: x\nsteps: 1.5", "steps is 1.5; it must be a whole number, 1 or more"),
+        ("algorithm: ppo\nenv: x\nseed:", "seed is None; it must be a finite number"),
         ("algorithm: ppo\nenv: x\nseeds: 0", "seeds is 0; it must be a whole number, 1 or more"),
         ("algorithm: ppo\nenv: x\nspread: maybe", "spread is 'maybe'; it must be true or false"),
         ("algorithm: ppo\nenv: x\nhalving: {}\npbt: {every: 5}", "two ways to compete"),
@@ -156,7 +157,7 @@ study = {"algorithm": "ppo", "env": rlzoo.envs.make("gymnax/Acrobot-v1"), "sampl
         ("[" * 100_000, "is not readable"),
         ("a: " + "x" * 2**21, "more than 1048576 bytes"),
     ],
-    ids=[str(i) for i in range(44)],
+    ids=[str(i) for i in range(45)],
 )
 def test_mistakes_are_named(file, text, message):
     with pytest.raises(ValueError, match=message):

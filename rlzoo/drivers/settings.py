@@ -32,6 +32,7 @@ from rlzoo.files import read_yaml
 from rlzoo.report.sinks import SINKS
 
 HALVING, PBT = ("eta", "least"), ("every", "share", "factor", "resample", "seed")
+OPTIONAL = ("samples", "in_lanes", "report_every")  # whole numbers that may be left out
 MOST = 2**32 - 1  # of a seed
 WHOLE = ("eta", "least", "every", "seed")  # of them those that count something
 
@@ -72,7 +73,7 @@ class Study:
         for field in ("hyper", "config", "params", "halving", "pbt"):
             put(field, _mapping(field, getattr(self, field)))
         for field in ("steps", "seeds", "samples", "in_lanes", "report_every", "eval_episodes", "seed"):
-            if (given := getattr(self, field)) is not None:
+            if (given := getattr(self, field)) is not None or field not in OPTIONAL:
                 put(field, _whole(field, given, least=0 if field == "seed" else 1))
         if self.seed > MOST:
             raise ValueError(f"seed is {self.seed}; it must be {MOST} or less")
