@@ -154,8 +154,7 @@ def read(path: str | Path) -> Study:
             if not isinstance(given.get(field, ""), kind):
                 raise ValueError(f"{path}: {field} is {given[field]!r}; it must be a name or path")
     try:
-        fields = {field.name: field for field in dataclasses.fields(Study)}
-        names.check("field", map(str, given), fields)
+        names.check("field", map(str, given), [field.name for field in dataclasses.fields(Study)])
         missing = [name for name in ("algorithm", "env") if given.get(name) is None]
         if missing:
             raise ValueError(f"{' and '.join(missing)} missing; the least is algorithm: ppo, env: gymnax/CartPole-v1")

@@ -108,8 +108,6 @@ def run(
     log = directory / "sweep.json"
     begun = _begun(log, made, resume)
     parts = [part._replace(in_lanes=study.in_lanes or part.in_lanes) for part in begun] or made.parts()
-    for structure in {part.structure for part in parts}:
-        made.ends(made.whole(structure))  # raises before anything is written
     tables = [directory / f"part_{number}" / "results.csv" for number in range(len(parts))]
     over = [anywhere(table.exists()) for table in tables]  # and so every process has looked before one writes
     if leads and not begun:
@@ -229,7 +227,7 @@ class _Made:
         found, limit = [], device_memory()
         for structure in range(len(self.configs)):
             whole = self.whole(structure)
-            runs, ends = self.runs(whole), self.ends(whole)
+            runs, ends = self.runs(whole), self.ends(whole)  # which raises before anything is written
             keys = filled(runs, self.keys, quiet=True)
             state = jax.eval_shape(runs.init, keys, float32(runs.hyper), runs.task)
             metrics = jax.eval_shape(runs.step, state, float32(runs.hyper), runs.task)[1]

@@ -62,7 +62,7 @@ def sensitivity(
     axes.plot(np.repeat(values, scores.shape[1]), scores.ravel(), ".", color="#999999", markersize=4, label="seeds")
     axes.plot(values, point, "o-", color=_COLOURS[0], label="IQM")
     axes.fill_between(values, low, high, color=_COLOURS[0], alpha=0.18, linewidth=0, label="95% interval")
-    _decorate(axes, values)
+    _logarithmic_if_wide(axes, values)
     axes.legend(frameon=False, fontsize=8)
     return _saved(figure, path)
 
@@ -115,16 +115,20 @@ def scatter(
             axes.vlines(x[chosen], scores[chosen].min(1), scores[chosen].max(1), color=colour, alpha=0.4, linewidth=1)
             axes.plot(x[chosen], means[chosen], "o", color=colour, markersize=4)
         axes.set_xlabel(name)
-        _decorate(axes, x)
+        _plain(axes)
+        _logarithmic_if_wide(axes, x)
     panels[0].set_ylabel(ylabel)
     return _saved(figure, path)
 
 
-def _decorate(axes: Axes, x: np.ndarray) -> None:
-    """A grid, and a log axis for positive numbers that span a factor of 20 or more."""
+def _logarithmic_if_wide(axes: Axes, x: np.ndarray) -> None:
+    """A log axis for positive numbers that span a factor of 20 or more."""
     if x.min() > 0 and x.max() / x.min() >= 20:
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _plain(axes: Axes) -> None:
     axes.grid(True, alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -135,8 +139,7 @@ def _figure(title: str, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
     axes.set_title(title, fontsize=11)
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
-    axes.grid(True, alpha=0.25, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
+    _plain(axes)
     return figure, axes
 
 
