@@ -1,4 +1,4 @@
-"""The command line: ``rlzoo train | sweep | eval | plot | collect | list``."""
+"""The command line: ``rlzoo train | sweep | eval | plot | render | collect | eject | list``."""
 
 import argparse
 import dataclasses
@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_type_hints
 import numpy as np
 
 from rlzoo.drivers import named
-from rlzoo.files import read_json, refuse_other, write_json
+from rlzoo.files import read_json, refuse_other, write_json, write_text
 
 USAGE = """rlzoo: reinforcement learning in JAX, compiled whole
 
@@ -23,6 +23,7 @@ USAGE = """rlzoo: reinforcement learning in JAX, compiled whole
   rlzoo eval DIRECTORY                evaluate what a run left
   rlzoo plot DIRECTORY                draw its curves and sensitivities, print its table
   rlzoo collect SOURCE … --output FILE  record a dataset: of runs' policies, of a replay, or of random actions
+  rlzoo eject ALGORITHM --env ENV …   write the algorithm as one script that needs no rlzoo
   rlzoo list                          algorithms with their fields, and environments
 
 `rlzoo COMMAND --help` shows the options. For example:
@@ -59,6 +60,7 @@ def _dispatch(argv: list[str]) -> int:
         "eval": _eval,
         "plot": _plot,
         "collect": _collect,
+        "eject": _eject,
         "list": _list,
     }
     if argv[0] not in commands:
@@ -143,9 +145,7 @@ def _train(argv: list[str]) -> int:
     several = _connect(options)
     if options.seeds < 1:
         raise ValueError(f"--seeds {options.seeds}; it must be 1 or more")
-    if (options.data is not None) != named.is_offline(module):
-        what = "learns from a dataset; give --data" if named.is_offline(module) else "learns online; leave --data out"
-        raise ValueError(f"{argv[0]} {what}")
+    named.check_data(argv[0], options.data, "--data")
     hyper = {field.name: getattr(options.hyper, field.name) for field in dataclasses.fields(options.hyper)}
     for name, values in hyper.items():
         if not values or len(set(values)) < len(values):
@@ -485,6 +485,30 @@ def _recorded(source: str, key: Any, about: Any, options: argparse.Namespace) ->
         raise ValueError(f"{algo.name} has no replay buffer; leave --replay out")
     written = steps_after(algo, int(state.step))
     return rlzoo.data.from_replay(algo.env, state.replay, written, algo.config.num_envs, about)
+
+
+def _eject(argv: list[str]) -> int:
+    from rlzoo.eject import eject
+
+    parser = argparse.ArgumentParser(
+        prog="rlzoo eject", description="Write an algorithm as one script without rlzoo.", allow_abbrev=False
+    )
+    parser.add_argument("algorithm")
+    parser.add_argument("--env", required=True, help="such as gymnax/CartPole-v1 or brax/halfcheetah")
+    parser.add_argument("--steps", type=int, default=1_000_000, help="the script's default (default: %(default)s)")
+    parser.add_argument("--data", help="offline: the dataset's path; cpl, p_iql: preferences")
+    parser.add_argument("--preset", help="hyperparameter set; default: that of the environment's family")
+    parser.add_argument("--backend", help="brax physics: generalized, positional, spring or mjx")
+    parser.add_argument("--output", type=Path, help="the script (default: ALGORITHM.py)")
+    options = parser.parse_args(argv)
+
+    script = options.output or Path(f"{options.algorithm}.py")
+    if script.exists():
+        raise ValueError(f"{script} is there already; move it away, or choose another --output")
+    asked = options.algorithm, options.env, options.steps, options.data, options.preset, options.backend
+    write_text(script, eject(*asked, script=script.name))
+    print(script)
+    return 0
 
 
 def _list(argv: list[str]) -> int:

@@ -22,6 +22,7 @@ FLOORS = {  # a module imports from its own package and from lower floors only
     "algorithms": 3,
     "report": 4,
     "drivers": 5,
+    "eject": 6,
     "cli": 6,
     "__init__": 7,
     "__main__": 7,

@@ -1,6 +1,7 @@
 """Datasets of transitions: load, record, describe, save."""
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,17 @@ def load(path: str | Path, **options: Any) -> Dataset:
     Raises:
         ValueError: another kind of file, or one that is damaged, incomplete or not finite.
     """
+    load_format = loader(path)
+    names.check("option of this format", options, list(inspect.signature(load_format).parameters)[1:])
+    return load_format(path, **options)
+
+
+def loader(path: str | Path) -> Callable[..., Dataset]:
+    """The function that reads the format of what is there."""
     path = Path(path)
-    loaders: dict[str, Any] = {".npz": npz.load, ".hdf5": d4rl.load, ".h5": d4rl.load}
-    loader = minari.load if path.is_dir() else loaders.get(path.suffix)
-    if loader is not None:
-        names.check("option of this format", options, list(inspect.signature(loader).parameters)[1:])
-        return loader(path, **options)
+    loaders: dict[str, Callable[..., Dataset]] = {".npz": npz.load, ".hdf5": d4rl.load, ".h5": d4rl.load}
+    found = minari.load if path.is_dir() else loaders.get(path.suffix)
+    if found is not None:
+        return found
     what = "there is nothing" if not path.exists() else "no dataset is known"
     raise ValueError(f"{what} at {path}; give a .npz of rlzoo, a .hdf5 of D4RL, or a Minari dataset's folder")

@@ -2,12 +2,13 @@
 
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from rlzoo import data
+from rlzoo.algorithms import ALGORITHMS
 from rlzoo.types import Algorithm, Env
 
 
@@ -19,13 +20,25 @@ def make(module: ModuleType, env: Env, config: Any, hyper: Mapping[str, float], 
 
 def load_data(module: ModuleType, path: str | Path) -> Any:
     """What an offline algorithm learns from: a dataset, or preferences."""
+    return loader(module, path)(path)
+
+
+def loader(module: ModuleType, path: str | Path) -> Callable[..., Any]:
+    """The function that reads what an offline algorithm learns from."""
     preferences = "preferences" in inspect.signature(module.make).parameters
-    return data.preferences.load(path) if preferences else data.load(path)
+    return data.preferences.load if preferences else data.loader(path)
 
 
 def is_offline(module: ModuleType) -> bool:
     """Whether it learns from a dataset, or from preferences."""
     return not {"dataset", "preferences"}.isdisjoint(inspect.signature(module.make).parameters)
+
+
+def check_data(algorithm: str, given: Any, option: str) -> None:
+    """Data for what learns from data, and for nothing else."""
+    if is_offline(ALGORITHMS[algorithm]) != (given is not None):
+        what = f"learns online; leave {option} out" if given is not None else f"learns from a dataset; give {option}"
+        raise ValueError(f"{algorithm} {what}")
 
 
 def preset_for(env: str, presets: Iterable[str], data: str = "") -> str:

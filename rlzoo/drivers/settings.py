@@ -110,9 +110,7 @@ class Study:
                 put(field, {k: (_whole if k in WHOLE else _number)(f"{field}.{k}", x) for k, x in given.items()})
                 if getattr(self, field).get("seed", 0) > MOST:
                     raise ValueError(f"{field}.seed is {given['seed']}; it must be {MOST} or less")
-        if named.is_offline(module) != (self.data is not None):
-            what = "learns from a dataset; give data" if self.data is None else "learns online; leave data out"
-            raise ValueError(f"{self.algorithm} {what}")
+        named.check_data(self.algorithm, self.data, "data")
 
     def _check_settings(self) -> None:
         """How settings are drawn, and that what competes can."""
