@@ -27,6 +27,7 @@ from rlzoo.drivers.evaluate import evaluate, robustness, value_error
 from rlzoo.drivers.plan import plan
 from rlzoo.drivers.population import halving, pbt
 from rlzoo.drivers.ranges import Range, sample
+from rlzoo.drivers.render import render
 from rlzoo.drivers.run import run
 from rlzoo.drivers.snapshots import snapshots
 from rlzoo.drivers.sweep import branch, grid, lane, setting, sweep, sweep_grid
@@ -64,6 +65,7 @@ __all__ = [
     "ppo",
     "prdc",
     "qarl",
+    "render",
     "report",
     "resume",
     "robustness",

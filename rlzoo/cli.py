@@ -22,6 +22,7 @@ USAGE = """rlzoo: reinforcement learning in JAX, compiled whole
   rlzoo sweep FILE                    train the settings of a file: grids, samples, halving, populations
   rlzoo eval DIRECTORY                evaluate what a run left
   rlzoo plot DIRECTORY                draw its curves and sensitivities, print its table
+  rlzoo render DIRECTORY              film an episode of a run's agent
   rlzoo collect SOURCE … --output FILE  record a dataset: of runs' policies, of a replay, or of random actions
   rlzoo eject ALGORITHM --env ENV …   write the algorithm as one script that needs no rlzoo
   rlzoo list                          algorithms with their fields, and environments
@@ -59,6 +60,7 @@ def _dispatch(argv: list[str]) -> int:
         "sweep": _sweep,
         "eval": _eval,
         "plot": _plot,
+        "render": _render,
         "collect": _collect,
         "eject": _eject,
         "list": _list,
@@ -428,6 +430,39 @@ def _plot(argv: list[str]) -> int:
     return 0
 
 
+def _render(argv: list[str]) -> int:
+    import jax
+
+    import rlzoo
+
+    parser = argparse.ArgumentParser(prog="rlzoo render", description="Film an episode of a run.", allow_abbrev=False)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument(
+        "--output", type=Path, help=".gif, .mp4 (with ffmpeg), or brax's .html (default: episode.… in the directory)"
+    )
+    parser.add_argument("--lane", type=int, nargs=2, default=(0, 0), help="setting and seed of the agent")
+    parser.add_argument("--seed", type=int, default=0, help="of the episode")
+    parser.add_argument("--stochastic", action="store_true", help="sample actions; default: the policy's mode")
+    options = parser.parse_args(argv)
+
+    about = _about(options.directory)
+    output = options.output or options.directory / f"episode.{'html' if about['env'].startswith('brax/') else 'gif'}"
+    _cache_programs()
+    algo, state = _agent(options.directory, about, options.lane)
+    key = jax.random.key(options.seed)
+    print(rlzoo.render(output, algo, algo.env, state, key, deterministic=not options.stochastic))
+    return 0
+
+
+def _agent(directory: Path, about: dict[str, Any], lane: Sequence[int]) -> tuple[Any, Any]:
+    """One agent of a run: the algorithm under its setting, and its State."""
+    import rlzoo
+
+    runs = build(about)
+    state = rlzoo.lane(rlzoo.load(directory / "checkpoints", runs), *lane)
+    return rlzoo.setting(runs, lane[0]), state
+
+
 def _collect(argv: list[str]) -> int:
     import jax
 
@@ -474,9 +509,7 @@ def _recorded(source: str, key: Any, about: Any, options: argparse.Namespace) ->
             raise ValueError(f"{source} is no run's directory, and has no replay buffer; leave --replay out")
         env = rlzoo.envs.make(source, **({"backend": options.backend} if options.backend else {}))
         return rlzoo.data.collect(env, None, key, rows, options.num_envs, about=about)
-    runs = build(_about(Path(source)))
-    state = rlzoo.lane(rlzoo.load(Path(source) / "checkpoints", runs), *options.lane)
-    algo = rlzoo.setting(runs, options.lane[0])
+    algo, state = _agent(Path(source), _about(Path(source)), options.lane)
     if not options.replay:
         actor = algo.actor(state)
         policy = lambda obs, key: algo.policy(actor, obs, key, options.deterministic)  # noqa: E731

@@ -51,6 +51,8 @@ def test_train_eval_plot_and_resume(capsys, tmp_path):
     (tmp_path / "out" / "curves.png").unlink()
     code, out, _ = call("plot out", capsys)
     assert code == 0 and (tmp_path / "out" / "curves.png").exists()
+    code, out, _ = call("render out --lane 1 0 --seed 3", capsys)
+    assert code == 0 and out.split() == ["out/episode.gif"] and (tmp_path / "out" / "episode.gif").exists()
 
     code, _, err = call(f"{TRAIN} {sweep}", capsys)
     assert code == 2 and "holds a run already" in err

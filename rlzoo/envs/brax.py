@@ -89,6 +89,27 @@ def make(name: str, backend: str = "spring", horizon: int = 1_000, cached_reset:
     return Env(title, reset, step, params, Box(-infinite, infinite), Box(-ones, ones), horizon)
 
 
+def html(params: Any, states: Any) -> str:
+    """Brax's page of an episode, which a browser shows with brax's viewer from the network.
+
+    Args:
+        params: with the `System` in it, as of `Env.params` or of an environment around a brax one.
+        states: [L, ...] of an episode, brax's own or of an environment around them.
+    """
+    with _quiet():
+        from brax.base import System
+        from brax.envs.base import State
+        from brax.io import html
+
+        def inside(tree, kind):
+            found = jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, kind))
+            return next(x for x in found if isinstance(x, kind))
+
+        system, physics = inside(params, System), jax.device_get(inside(states, State).pipeline_state)
+        leaves, structure = jax.tree.flatten(physics)
+        return html.render(system, [jax.tree.unflatten(structure, at) for at in zip(*leaves, strict=True)])
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Silence what brax and mujoco print at import and while tracing: deprecations, theirs to mend, not the user's."""

@@ -2,6 +2,7 @@
 
 from rlzoo.report.plots import curves, heatmap, scatter, sensitivity
 from rlzoo.report.record import Figure, record, returns_figures
+from rlzoo.report.scenes import animate
 from rlzoo.report.sinks import series
 from rlzoo.report.statistics import Interval, conditional_value_at_risk, interval, iqm, paired, value_at_risk
 from rlzoo.report.tables import grids, risks, table
@@ -9,6 +10,7 @@ from rlzoo.report.tables import grids, risks, table
 __all__ = [
     "Figure",
     "Interval",
+    "animate",
     "conditional_value_at_risk",
     "curves",
     "grids",

@@ -12,7 +12,7 @@ from matplotlib.ticker import EngFormatter, NullFormatter
 from rlzoo.report.statistics import interval
 
 # Okabe & Ito's colours, told apart also by the colour-blind; more than that is an ordered scale.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 def curves(
@@ -60,8 +60,8 @@ def sensitivity(
     figure, axes = _figure(title, name, ylabel)
     point, low, high = interval(scores)
     axes.plot(np.repeat(values, scores.shape[1]), scores.ravel(), ".", color="#999999", markersize=4, label="seeds")
-    axes.plot(values, point, "o-", color=_COLOURS[0], label="IQM")
-    axes.fill_between(values, low, high, color=_COLOURS[0], alpha=0.18, linewidth=0, label="95% interval")
+    axes.plot(values, point, "o-", color=COLOURS[0], label="IQM")
+    axes.fill_between(values, low, high, color=COLOURS[0], alpha=0.18, linewidth=0, label="95% interval")
     _logarithmic_if_wide(axes, values)
     axes.legend(frameon=False, fontsize=8)
     return _saved(figure, path)
@@ -111,7 +111,7 @@ def scatter(
     figure.suptitle(title, fontsize=11)
     for axes, (name, x) in zip(panels, values.items(), strict=False):
         x = np.asarray(x, float)
-        for chosen, colour in ((whole & ~best, "#999999"), (best, _COLOURS[1])):
+        for chosen, colour in ((whole & ~best, "#999999"), (best, COLOURS[1])):
             axes.vlines(x[chosen], scores[chosen].min(1), scores[chosen].max(1), color=colour, alpha=0.4, linewidth=1)
             axes.plot(x[chosen], means[chosen], "o", color=colour, markersize=4)
         axes.set_xlabel(name)
@@ -144,8 +144,8 @@ def _figure(title: str, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
 
 
 def _colours(count: int) -> Sequence[Any]:
-    if count <= len(_COLOURS):
-        return _COLOURS[:count]
+    if count <= len(COLOURS):
+        return COLOURS[:count]
     from matplotlib import colormaps
 
     return list(colormaps["viridis"](np.linspace(0.0, 0.92, count)))
