@@ -22,6 +22,7 @@ lint: .venv/ready
 	$(BIN)/mypy
 
 bench: .venv/ready
+	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/ppo.py
 	$(BIN)/python benchmarks/actor_critic.py
 	$(BIN)/python benchmarks/sac.py

@@ -7,17 +7,30 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+# What each peer needs, beside the same JAX as ours: the gymnax that Rejax was written for; gymnasium's environments.
+REJAX = ("rejax==0.1.3", "gymnax==0.0.9", "brax==0.14.2")
+SBX = ("sbx-rl==0.28.0", "gymnasium[classic-control,mujoco]", "minatar==1.0.15")
+
 
 def rejax() -> Path:
-    """The Python of .bench/rejax: Rejax 0.1.3 with the gymnax it was written for, beside the same JAX as ours."""
-    home = Path(".bench/rejax")
-    python = home / "bin" / "python"
-    if not (home / "ready").exists():
+    """The Python of .bench/rejax, which is made if it is not there."""
+    return _environment("rejax", REJAX)
+
+
+def sbx() -> Path:
+    """The Python of .bench/sbx, which is made if it is not there."""
+    return _environment("sbx", SBX)
+
+
+def _environment(name: str, packages: tuple[str, ...]) -> Path:
+    home = Path(".bench") / name
+    python, ready = home / "bin" / "python", home / "ready"
+    asked = "\n".join([*packages, f"jax=={version('jax')}"])
+    if not ready.exists() or ready.read_text() != asked:
         print(f"making {home} …", flush=True)
         subprocess.run([sys.executable, "-m", "venv", home], check=True)
-        packages = ["rejax==0.1.3", "gymnax==0.0.9", f"jax=={version('jax')}"]
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
-        (home / "ready").touch()
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *asked.splitlines()], check=True)
+        ready.write_text(asked)
     return python
 
 

@@ -1,0 +1,114 @@
+"""The tables of docs/benchmarks.md and of the README, made of the CSV files in docs/benchmarks.
+
+python benchmarks/tables.py
+"""
+
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+DIRECTORY = Path("docs/benchmarks")
+PAGE = DIRECTORY.with_suffix(".md")
+NAMES = {"rlzoo": "rlzoo", "rejax": "Rejax 0.1.3", "sbx": "SBX 0.28"}
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+
+
+def speed(rows: list[dict[str, Any]]) -> list[str]:
+    """Every measurement: a row a library."""
+    lines = ["| task | agents | library | steps/s | rlzoo is faster by | compiling, s | peak memory, MiB |"]
+    lines.append("|---|---:|---|---:|---:|---:|---:|")
+    for row in rows:
+        pace, ratio = float(row["steps_per_second"]), float(row["ours_over_it"])
+        low, high = float(row["ratio_low"]), float(row["ratio_high"])
+        beside = "" if row["library"] == "rlzoo" else f"{ratio:.3g} × ({low:.3g} to {high:.3g})"
+        cells = [
+            f"{pace:,.0f}",
+            beside,
+            f"{float(row['compile_seconds']):.1f}",
+            f"{float(row['peak_memory_mib']):,.0f}",
+        ]
+        cells = cells if pace == pace else ["fails", "", "", ""]
+        first = [row["task"], str(row["lanes"]), f"{NAMES[row['library']]} on {row['environment']}"]
+        lines.append(f"| {' | '.join([*first, *cells])} |")
+    return lines
+
+
+def speed_in_brief(rows: list[dict[str, Any]]) -> list[str]:
+    """A row a task: steps per second of each library, for the README."""
+    lines = ["| steps/s | agents | " + " | ".join(NAMES.values()) + " | rlzoo over Rejax |"]
+    lines.append("|---|---:|" + "---:|" * (len(NAMES) + 1))
+    by = {(row["task"], row["lanes"], row["library"]): row for row in rows}
+    for task, lanes in dict.fromkeys((row["task"], row["lanes"]) for row in rows):
+        paces = [by.get((task, lanes, library)) for library in NAMES]
+        cells = [f"{float(row['steps_per_second']):,.0f}" if row else "–" for row in paces]
+        ratio = by.get((task, lanes, "rejax"))
+        beside = f"{float(ratio['ours_over_it']):.2g} ×" if ratio else ""
+        lines.append(f"| {task} | {lanes} | {' | '.join(cells)} | {beside} |")
+    return lines
+
+
+def learning(rows: list[dict[str, str]]) -> list[str]:
+    """A row an algorithm and task."""
+    lines = ["| algorithm | task | seeds | IQM | 95% interval | worst seed | commit |"]
+    lines.append("|---|---|---:|---:|---:|---:|---|")
+    for row in rows:
+        between = f"{float(row['low']):.4g} … {float(row['high']):.4g}"
+        cells = [row["algorithm"], row["task"], row["seeds"], f"{float(row['iqm']):.4g}", between, row["worst"]]
+        lines.append(f"| {' | '.join([*cells, row['commit']])} |")
+    return lines
+
+
+def measured_by(row: dict[str, str]) -> str:
+    return f"`{row['command']}`, commit {row['commit']}, {row['date']}, {row['hardware']}, jax {row['jax']}."
+
+
+def page() -> str:
+    lines = ["# Benchmarks", "", "Written by `python benchmarks/tables.py` from the CSV files beside this page.", ""]
+    for path in sorted(DIRECTORY.glob("speed_*.csv")):
+        rows = read(path)
+        lines += [f"## Speed on {rows[0]['hardware']}", "", SPEED, "", *speed(rows), ""]
+        lines += [*dict.fromkeys(measured_by(row) for row in rows), ""]
+    if (path := DIRECTORY / "learning.csv").exists():
+        lines += ["## Returns", "", LEARNING, "", *learning(read(path)), ""]
+    return "\n".join(lines)
+
+
+SPEED = (
+    "Environment steps per second of training, which for SAC are gradient steps too; networks and batches of the same "
+    "sizes. Medians over rounds in which the libraries took turns, each measurement in a process of its own. SBX steps "
+    "gymnasium's environments in Python, one agent in a process; its compile time is the time until its first update. "
+    "Memory is that of the process, or of the accelerator."
+)
+LEARNING = (
+    "Deterministic returns, apart from training, over all seeds; the IQM with its stratified-bootstrap interval. "
+    "Commands, hardware and versions are in [results](results.md)."
+)
+
+
+def readme() -> str:
+    """The README with its generated parts made anew; they stand between comments."""
+    text = Path("README.md").read_text()
+    rows = read(DIRECTORY / "speed_cpu.csv")
+    parts = {"speed": [*speed_in_brief(rows), "", f"On {rows[0]['hardware']}; commit {rows[0]['commit']}."]}
+    for name, lines in parts.items():
+        between = f"<!-- {name} -->\n" + "\n".join(lines) + f"\n<!-- /{name} -->"
+        text = re.sub(rf"<!-- {name} -->.*?<!-- /{name} -->", between, text, flags=re.S)
+    return text
+
+
+def write() -> None:
+    PAGE.write_text(page())
+    Path("README.md").write_text(readme())
+
+
+if __name__ == "__main__":
+    write()
