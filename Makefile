@@ -2,12 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow soak lint bench clean
+.PHONY: demo test test-slow soak docs lint bench clean
 
 demo: .venv/ready
 	$(BIN)/python experiments/demo.py
 
-test: .venv/ready lint
+test: .venv/ready lint docs
 	$(BIN)/python -m pytest -n 2 --dist loadscope  # two processes: compiling uses one core of each
 
 test-slow: .venv/ready
@@ -15,6 +15,9 @@ test-slow: .venv/ready
 
 soak: .venv/ready
 	$(BIN)/python -m pytest -m soak
+
+docs: .venv/ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lint: .venv/ready
 	$(BIN)/ruff check .

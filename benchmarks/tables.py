@@ -94,11 +94,72 @@ LEARNING = (
 )
 
 
+PAPERS = {  # paper, actions, learns from
+    "ppo": ("[Schulman et al. 2017](https://arxiv.org/abs/1707.06347)", "both", "environment"),
+    "sac": (
+        "[Haarnoja et al. 2018](https://arxiv.org/abs/1812.05905), [Christodoulou 2019](https://arxiv.org/abs/1910.07207)"
+        ", REDQ [Chen et al. 2021](https://arxiv.org/abs/2101.05982)",
+        "both",
+        "environment",
+    ),
+    "a2c": ("[Mnih et al. 2016](https://arxiv.org/abs/1602.01783)", "both", "environment"),
+    "a3c": (
+        "[Mnih et al. 2016](https://arxiv.org/abs/1602.01783), its asynchrony exact and deterministic",
+        "both",
+        "environment",
+    ),
+    "ga3c": ("[Babaeizadeh et al. 2017](https://arxiv.org/abs/1611.06256), its queues as lags", "both", "environment"),
+    "stac": ("[Ozalp 2026](https://arxiv.org/abs/2601.00737), with DSAC and ESTAC", "continuous", "environment"),
+    "qarl": (
+        "[Reddi et al. 2024](https://arxiv.org/abs/2311.01642), with RARL, force curriculum, CAT",
+        "continuous",
+        "environment, adversary",
+    ),
+    "mixed_ne": (
+        "[Kamalaruban et al. 2020](https://arxiv.org/abs/2002.06063), QARL's baseline",
+        "continuous",
+        "environment, adversary",
+    ),
+    "bc": ("Pomerleau 1991", "continuous", "dataset"),
+    "td3_bc": ("[Fujimoto & Gu 2021](https://arxiv.org/abs/2106.06860)", "continuous", "dataset"),
+    "iql": ("[Kostrikov et al. 2022](https://arxiv.org/abs/2110.06169)", "continuous", "dataset"),
+    "prdc": ("[Ran et al. 2023](https://arxiv.org/abs/2306.06569), its search in jit", "continuous", "dataset"),
+    "a2pr": ("[Liu et al. 2024](https://arxiv.org/abs/2405.19909)", "continuous", "dataset"),
+    "cdsa": (
+        "after the abstract of [Liu et al. 2024](https://arxiv.org/abs/2406.07541); corrects any trained policy",
+        "continuous",
+        "dataset",
+    ),
+    "cpl": ("[Hejna et al. 2024](https://arxiv.org/abs/2310.13639), with SFT", "both", "preferences"),
+    "p_iql": ("CPL's baseline, a reward model and IQL", "continuous", "preferences"),
+}
+TITLES = {"mixed_ne": "MixedNE-LD", "td3_bc": "TD3+BC", "cdsa": "CDSA-style", "p_iql": "P-IQL"}
+
+
+def algorithms(rows: list[dict[str, str]]) -> list[str]:
+    """A row an algorithm: its paper, what it needs, how many numbers are traced, and its first measured return."""
+    import rlzoo
+
+    lines = ["| algorithm | paper | actions | learns from | traced numbers | returns, IQM and interval |"]
+    lines.append("|---|---|---|---|---:|---|")
+    for key, about in PAPERS.items():
+        row = next((row for row in rows if row["key"] == key), None)
+        said = "not in the table yet" if key != "cdsa" else "[gains over the base](docs/cdsa.md)"
+        if row:
+            said = f"{row['task']}: {float(row['iqm']):.4g} ({float(row['low']):.4g} to {float(row['high']):.4g})"
+        name = f"[{TITLES.get(key, key.upper())}](rlzoo/algorithms/{key}.py)"
+        lines.append(f"| {' | '.join([name, *about, str(len(rlzoo.ALGORITHMS[key].Hyper._fields)), said])} |")
+    return lines
+
+
 def readme() -> str:
     """The README with its generated parts made anew; they stand between comments."""
     text = Path("README.md").read_text()
     rows = read(DIRECTORY / "speed_cpu.csv")
-    parts = {"speed": [*speed_in_brief(rows), "", f"On {rows[0]['hardware']}; commit {rows[0]['commit']}."]}
+    parts = {
+        "speed": [*speed_in_brief(rows), "", f"On {rows[0]['hardware']}; commit {rows[0]['commit']}."],
+        "algorithms": algorithms(read(DIRECTORY / "learning.csv")),
+    }
     for name, lines in parts.items():
         between = f"<!-- {name} -->\n" + "\n".join(lines) + f"\n<!-- /{name} -->"
         text = re.sub(rf"<!-- {name} -->.*?<!-- /{name} -->", between, text, flags=re.S)

@@ -56,5 +56,5 @@ for labels in options.labels:
         figures = [report.Figure("behaviour", own), report.Figure("oracle", best_known)]
         for name, x in returns.items():
             share = f"{100 * (x.mean() - own) / (best_known - own):.0f} from behaviour (0) to oracle (100), mean"
-            figures.append(report.returns_figures(name, x)[1]._replace(note=share))
+            figures.append((iqm := report.returns_figures(name, x)[1])._replace(note=f"{iqm.note}; {share}"))
         report.record(title, [*figures, report.Figure("lower end of CPL's interval", low, bar=bar)])

@@ -182,27 +182,32 @@ def _bound(scope: ast.AST) -> set[str]:
 
 
 class Use(NamedTuple):
-    """A place where a global name is used: the node to be replaced, and the names that are local there."""
+    """A place where a global name is used, with what is taken of it: ``optim``, or ``optim.adam``."""
 
-    node: ast.Name | ast.Attribute
-    local: frozenset[str]
+    name: ast.Name
+    attribute: ast.Attribute | None
+    local: frozenset[str]  # names that mean something else there
 
 
 def _uses(node: ast.AST, local: frozenset[str] = frozenset()) -> Iterator[Use]:
-    """Global names of a definition, and attributes of global names, outermost first."""
-    if isinstance(node, ast.Name):
-        if node.id not in local:
-            yield Use(node, local)
+    """Uses of global names in a definition."""
+    of = node.value if isinstance(node, ast.Attribute) else node
+    if isinstance(of, ast.Name):
+        if of.id not in local:
+            yield Use(of, node if isinstance(node, ast.Attribute) else None, local)
         return
-    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-        if node.value.id not in local:
-            yield Use(node, local)
-        return
-    inner = local
     if isinstance(node, ast.FunctionDef | ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
-        inner = local | _bound(node)
+        local = local | _bound(node)
     for child in ast.iter_child_nodes(node):
-        yield from _uses(child, inner)
+        yield from _uses(child, local)
+
+
+class Reference(NamedTuple):
+    """A use of a definition: the node that its new name replaces."""
+
+    node: ast.expr
+    used: Definition
+    local: frozenset[str]
 
 
 class Bundle:
@@ -220,7 +225,7 @@ class Bundle:
             one = waiting.pop()
             if one not in self.wanted:
                 self.wanted[one] = None
-                waiting += [used for _, used in self.references(one)]
+                waiting += [reference.used for reference in self.references(one)]
         self.calls = self._called(first)
 
     def source(self, module: str) -> Source:
@@ -231,29 +236,26 @@ class Bundle:
             self.order.append(module)
         return self.sources[module]
 
-    def references(self, one: Definition) -> Iterator[tuple[Use, Definition]]:
+    def references(self, one: Definition) -> Iterator[Reference]:
         """What a definition uses of rlzoo; imports of other packages are noted on the way."""
         source = self.source(one.module)
-        for use in _uses(source.nodes[one.name]):
-            dotted = isinstance(use.node, ast.Attribute)
-            name: str = use.node.value.id if isinstance(use.node, ast.Attribute) else use.node.id  # type: ignore[attr-defined]
-            if dotted and name in source.modules:
-                used = Definition(source.modules[name], use.node.attr)  # type: ignore[union-attr]
-                self.dotted.add(used)
-                yield use, used
-                continue
-            if isinstance(use.node, ast.Attribute):
-                use = use._replace(node=use.node.value)  # type: ignore[arg-type]
-            if isinstance(use.node.ctx, ast.Store) and name != one.name:
+        for name, attribute, local in _uses(source.nodes[one.name]):
+            if isinstance(name.ctx, ast.Store) and name.id != one.name:
                 continue  # a field of a class
-            if name in source.modules:
-                raise ValueError(f"{one.module}.{one.name} uses the module {name} as a value; name what it uses of it")
-            if name in source.nodes:
-                yield use, Definition(one.module, name)
-            elif name in source.names:
-                yield use, source.names[name]
-            elif name in source.imports:
-                self._import(name, source.imports[name])
+            if name.id in source.modules:
+                if attribute is None:
+                    raise ValueError(
+                        f"{one.module}.{one.name} uses {name.id} as a value; name what it uses of the module"
+                    )
+                used = Definition(source.modules[name.id], attribute.attr)
+                self.dotted.add(used)
+                yield Reference(attribute, used, local)
+            elif name.id in source.nodes:
+                yield Reference(name, Definition(one.module, name.id), local)
+            elif name.id in source.names:
+                yield Reference(name, source.names[name.id], local)
+            elif name.id in source.imports:
+                self._import(name.id, source.imports[name.id])
 
     def _import(self, local: str, what: tuple[str, str | None]) -> None:
         if self.imports.setdefault(local, what) != what:
@@ -286,11 +288,11 @@ class Bundle:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             at = len("def " if isinstance(node, ast.FunctionDef) else "class ")
             edits.add((node.lineno, at, at + len(one.name), self.calls[one]))
-        for use, used in self.references(one):
+        for place, used, local in self.references(one):
             new = self.calls[used]
-            if new in use.local:
+            if new in local:
                 raise ValueError(f"{one.module}.{one.name} has another thing called {new}; rename it")
-            edits.add((use.node.lineno, use.node.col_offset, int(use.node.end_col_offset or 0), new))
+            edits.add((place.lineno, place.col_offset, int(place.end_col_offset or 0), new))
         for line, start, end, new in sorted(edits, reverse=True):
             lines[line - 1] = lines[line - 1][:start] + new.encode() + lines[line - 1][end:]
         text = b"".join(lines[first : node.end_lineno]).decode().rstrip()

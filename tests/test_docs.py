@@ -1,49 +1,264 @@
-"""What users read runs: the README's script and commands, the notebook, the experiments' help."""
+"""What users read runs: scripts, commands, notebooks, the pages' code, and what a generator wrote is what it writes."""
 
 import re
 import runpy
+import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import nbformat
+import numpy as np
 import pytest
+from helpers import plane_dataset
 from nbclient import NotebookClient
 
 import rlzoo
 from rlzoo import cli
+from rlzoo.drivers import named
 
 ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
 EXPERIMENTS = [path for path in sorted((ROOT / "experiments").rglob("*.py")) if path.stem not in ("demo", "market")]
-README = (ROOT / "README.md").read_text()
+README = ROOT / "README.md"
+PAGES = [README, *sorted(DOCS.glob("*.md"))]
+sys.path[:0] = [str(ROOT / "benchmarks"), str(DOCS)]
+
+import hooks  # noqa: E402
+import tables  # noqa: E402
 
 
-def test_readme_script_runs_as_it_stands_with_a_small_budget(tmp_path, monkeypatch):
+def blocks(page, language):
+    """The code blocks of a page but for those that a comment above them says are not run."""
+    text = page.read_text()
+    return [
+        found[2]
+        for found in re.finditer(rf"(<!-- not run: .+? -->\n)?```{language}\n(.*?)```", text, re.S)
+        if not found[1]
+    ]
+
+
+def shrunk(text, changes):
+    for big, small in changes.items():
+        assert big in text, big
+        text = text.replace(big, small)
+    return text
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """A working directory of its own, with the files that pages name."""
     monkeypatch.chdir(tmp_path)
-    script = re.search(r"```python\n(.*?)```", README, re.S)[1]
-    small = script.replace(
-        "ppo.Config(num_envs=16)", "ppo.Config(num_envs=4, num_steps=25, num_epochs=1, num_minibatches=4)"
-    )
-    small = small.replace("100_000", "500").replace("key(0), 16", "key(0), 2")
-    assert small.count("500") == 1 and small != script
-    exec(compile(small, "README.md", "exec"), {})
+    return tmp_path
+
+
+# --- Python ----------------------------------------------------------------------------------------------------------
+
+BEFORE = {  # what a page's fragments take for given
+    "environments": """
+import jax, jax.numpy as jnp, rlzoo
+config = rlzoo.ppo.Config(num_envs=2, num_steps=4, num_minibatches=1)
+algo = rlzoo.ppo.make(rlzoo.envs.make("gymnax/Pendulum-v1"), config)
+key = jax.random.key(0)
+state, policy, actor = rlzoo.init(algo, key), lambda actor, obs, key: jnp.zeros((*obs.shape[:-1], 1)), jnp.zeros(())
+""",
+    "qarl": "import jax, numpy as np, rlzoo; from rlzoo import qarl; key = jax.random.key(0)",
+    "cdsa": """
+import jax, numpy as np, jax.numpy as jnp, rlzoo; from rlzoo import cdsa
+env, key = plane(), jax.random.key(0)
+dataset = plane_dataset()
+algo = rlzoo.bc.make(env, rlzoo.bc.Config(hidden=(8,)), dataset)
+state = rlzoo.init(algo, key)
+""",
+    "data": """
+import jax, jax.numpy as jnp, numpy as np, rlzoo
+returns, key, M = np.array([100.0]), jax.random.key(0), 50
+obs, action = jnp.zeros((M, 4, 3)), jnp.zeros((M, 4, 1))
+first, second, label = jnp.arange(20), jnp.arange(20) + 20, jnp.ones(20)
+env = rlzoo.envs.make("gymnax/Pendulum-v1")
+oracle = rlzoo.sac.make(env, rlzoo.sac.Config(hidden=(8,), capacity=1_000, warmup=256))
+oracle_state = rlzoo.init(oracle, key, quiet=True)
+""",
+    "scaling": """
+import jax, rlzoo
+from rlzoo import ppo
+env, config = rlzoo.envs.make("gymnax/CartPole-v1"), ppo.Config()
+algo = ppo.make(env, config)
+grid = rlzoo.grid(algo.hyper, gamma=[0.9, 0.99])
+""",
+}
+SMALLER = {
+    "README": {
+        "ppo.Config(num_envs=16)": "ppo.Config(num_envs=4, num_steps=25, num_epochs=1, num_minibatches=4)",
+        "100_000": "500",
+        "key(0), 16": "key(0), 2",
+    },
+    "tutorial": {"env_steps=100_000": "env_steps=6_000", "key(0), 16": "key(0), 4", "1_000)": "50)"},
+    "building": {"4), 20)": "4), 3)"},
+    "migration": {"976)": "2)", "key(30), 8": "key(30), 2"},
+    "sweeps": {},
+    "environments": {},
+    "qarl": {
+        '*qarl.presets["pendulum"]': "qarl.Config(num_envs=5, hidden=(8,), batch_size=16, capacity=20_000)",
+        "key, 8), 150": "key, 2), 1",
+        "0.5, 1.5, 11": "0.5, 1.5, 2",
+        "key, 16, grid": "key, 2, grid",
+        "40_000, 64": "2_000, 4",
+    },
+    "cdsa": {
+        "fit(env, dataset)": "fit(env, dataset, cdsa.Config(score_hidden=(8,), dynamics_hidden=(8,)), num_updates=9)"
+    },
+    "data": {"4_000, length=64": "50, length=16"},
+    "scaling": {},
+}
+LONG = ("qarl", "data")  # minutes of compiling
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.stem, marks=pytest.mark.slow if page.stem in LONG else ())
+        for page in PAGES
+        if blocks(page, "python")
+    ],
+)
+def test_the_python_of_a_page_runs(page, elsewhere):
+    from helpers import plane
+
+    if page.stem == "data":
+        d4rl_file(elsewhere / "hopper_medium-v2.hdf5")
+    code = shrunk("\n".join(blocks(page, "python")), SMALLER[page.stem])
+    names = {"plane": plane, "plane_dataset": plane_dataset}
+    exec(BEFORE.get(page.stem, ""), names)
+    exec(compile(code, str(page), "exec"), names)
+
+
+def d4rl_file(path, rows=300):
+    """Such as D4RL's hopper: random numbers of its shapes."""
+    import h5py
+
+    rng = np.random.default_rng(0)
+    with h5py.File(path, "w") as file:
+        file["observations"] = rng.normal(size=(rows, 11)).astype(np.float32)
+        file["actions"] = rng.uniform(-0.9, 0.9, size=(rows, 3)).astype(np.float32)
+        file["rewards"] = rng.normal(size=rows).astype(np.float32)
+        file["terminals"] = np.zeros(rows, bool)
+        file["timeouts"] = np.arange(rows) % 50 == 49
+
+
+def test_the_readme_script_is_short():
+    (script,) = blocks(README, "python")
     assert len(script.strip().splitlines()) <= 18
 
 
-def test_readme_commands_exist(capsys):
-    """Every `rlzoo …` line names options that its command has; every make target is in the Makefile."""
-    makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"^make (\w+)", README, re.M):
-        assert re.search(rf"^{target}:", makefile, re.M), target
-    lines = re.findall(r"^rlzoo (.*?)(?:\s+#.*)?$", README, re.M)
-    assert len(lines) == 4
-    for line in lines:
-        words = line.split()
-        with pytest.raises(SystemExit) as ended:
-            cli.main([*words[: 2 if words[0] == "train" else 1], "--help"])
-        helped = capsys.readouterr().out
-        assert not ended.value.code
-        for option in re.findall(r"--[\w.-]+", line):
-            assert option in helped, option
+# --- commands --------------------------------------------------------------------------------------------------------
+
+ONE_EPOCH = "--config.num-epochs 1 --eval-episodes 2"
+LESS = {  # in place of numbers and folders of a page's commands
+    "README": {
+        "--steps 100000 ": f"--steps 2000 {ONE_EPOCH} ",
+        "--seeds 16": "--seeds 2",
+        "rlzoo eval runs/ppo_CartPole-v1_1": "rlzoo eval runs/ppo_CartPole-v1_1 --episodes 4",
+    },
+    "tutorial": {"--steps 100000 --hyper": f"--steps 4000 {ONE_EPOCH} --hyper", "--seeds 4": "--seeds 2"},
+    "data": {
+        "--steps 100000 --seeds 8": "--steps 4 --seeds 2 --eval-episodes 2 --config.hidden 8",
+        "--rows 100000": "--rows 100",
+        "--rows 50000": "--rows 100",
+        "--steps 2000": "--steps 4 --eval-episodes 2 --config.hidden 8",
+        "--steps 4000": "--steps 8 --eval-episodes 2 --config.hidden 8",
+    },
+    "sweeps": {},
+    "scaling": {},
+    "index": {},
+    "faq": {},
+}
+
+
+def commands(page):
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+    return [line.partition("#")[0].strip() for line in lines if line.partition("#")[0].strip()]
+
+
+def call(line):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(shlex.split(line)[1:])
+    assert not ended.value.code, line
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.stem, marks=pytest.mark.slow if page.stem in LONG else ())
+        for page in PAGES
+        if commands(page)
+    ],
+)
+def test_the_commands_of_a_page_run(page, elsewhere):
+    """All of them, one after another, in a folder of their own; a make target is run by make itself, dry."""
+    shutil.copytree(ROOT / "experiments", elsewhere / "experiments")
+    sweep = elsewhere / "experiments" / "sweep.yaml"
+    sweep.write_text(
+        shrunk(sweep.read_text(), {"100_000": "4_000", "seeds: 8": "seeds: 1", "samples: 32": "samples: 2"})
+    )
+    if page.stem == "data":
+        what_the_page_on_data_takes_for_given(elsewhere)
+    said = "\n".join(commands(page))
+    for line in shrunk(said, LESS[page.stem]).splitlines():
+        if line.startswith("make "):
+            subprocess.run(["make", "-n", *line.split()[1:]], cwd=ROOT, check=True, capture_output=True)
+        else:
+            assert line.startswith("rlzoo "), f"{page.name}: {line!r} is not run; say so in a comment above its block"
+            call(line)
+
+
+def what_the_page_on_data_takes_for_given(place):
+    d4rl_file(place / "hopper_medium-v2.hdf5")
+    (place / "data").mkdir()
+    small = "--config.hidden 8 --config.num-envs 2 --config.capacity 2000 --config.warmup 1000 --eval-episodes 2"
+    call(f"rlzoo train sac --env brax/hopper --steps 1200 {small} --directory runs/sac_hopper_1")
+    for name in ("medium", "expert"):
+        shutil.copytree(place / "runs" / "sac_hopper_1", place / "runs" / name)
+    env = rlzoo.envs.make("gymnax/Pendulum-v1")
+    dataset = rlzoo.data.collect(env, None, jax.random.key(0), 400, 2)
+    drawn = rlzoo.data.preferences.segments(dataset, 32, 8, jax.random.key(1))
+    said = rlzoo.data.preferences.compare(drawn, rlzoo.data.preferences.reward_score(drawn), 48, jax.random.key(2))
+    rlzoo.data.preferences.save(place / "prefs.npz", said)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "bc" else pytest.mark.slow) for name in rlzoo.ALGORITHMS]
+)
+def test_the_command_of_an_algorithms_page_runs(name, elsewhere):
+    """As it stands but for its length, and the size of what is recorded."""
+    module = rlzoo.ALGORITHMS[name]
+    env = rlzoo.envs.make("gymnax/Pendulum-v1")
+    dataset = rlzoo.data.collect(env, None, jax.random.key(0), 600, 2)
+    rlzoo.data.save("pendulum-medium.npz", dataset)
+    drawn = rlzoo.data.preferences.segments(dataset, 32, 8, jax.random.key(1))
+    said = rlzoo.data.preferences.compare(drawn, rlzoo.data.preferences.reward_score(drawn), 48, jax.random.key(2))
+    rlzoo.data.preferences.save("preferences.npz", said)
+    line = hooks.command(name, module)
+    call(f"{line} --plan")
+    if named.is_offline(module):
+        call(line.replace("--steps 20000", "--steps 4").replace("--seeds 8", "--seeds 2 --eval-episodes 2"))
+
+
+def test_every_command_line_option_in_the_docs_exists(capsys):
+    """Of blocks that are not run too."""
+    for page in PAGES:
+        for line in re.findall(r"^(?:srun .*?)?(rlzoo [a-z]+ .*)$", page.read_text(), re.M):
+            words = shlex.split(line.partition("#")[0])
+            with pytest.raises(SystemExit):
+                cli.main([*words[1 : 3 if words[1] == "train" else 2], "--help"])
+            helped = capsys.readouterr().out
+            for option in re.findall(r"(?<= )--[\w.-]+", line):
+                assert option in helped, f"{page.name}: {line}"
+
+
+# --- files that pages name --------------------------------------------------------------------------------------------
 
 
 def test_sweep_files_of_docs_and_experiments_are_read(tmp_path):
@@ -51,7 +266,7 @@ def test_sweep_files_of_docs_and_experiments_are_read(tmp_path):
     from rlzoo.drivers.study import Part, _Made
 
     files = sorted((ROOT / "experiments").glob("*.yaml"))
-    for number, text in enumerate(re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "sweeps.md").read_text(), re.S)):
+    for number, text in enumerate(re.findall(r"```yaml\n(.*?)```", (DOCS / "sweeps.md").read_text(), re.S)):
         files.append(tmp_path / f"{number}.yaml")
         files[-1].write_text(text)
     assert len(files) == 2
@@ -60,29 +275,106 @@ def test_sweep_files_of_docs_and_experiments_are_read(tmp_path):
         assert made.runs(Part(0, 0, made.num_settings, None)).num_hypers == 32
 
 
-def test_the_python_of_the_page_on_sweeps_runs():
-    for code in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "sweeps.md").read_text(), re.S):
-        exec(compile(code, "docs/sweeps.md", "exec"), {})
-
-
-def test_links_of_the_readme_lead_somewhere():
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+@pytest.mark.parametrize("page", [README, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.stem)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"(?:\]\(|src=\")(?!http)([^)#\"]+)[)\"]", page.read_text()):
         assert (ROOT / target).exists(), target
+
+
+def test_unsupported_environments_are_in_the_docs():
+    from rlzoo.envs import gymnax
+
+    page = (DOCS / "environments.md").read_text()
+    for name, reason in gymnax.UNSUPPORTED.items():
+        assert f"`gymnax/{name}` | {reason}" in page
+
+
+# --- what is generated ------------------------------------------------------------------------------------------------
+
+
+def test_tables_are_what_their_generator_writes(monkeypatch):
+    """Nobody has typed a number into the README, the benchmarks' page, the returns' table or the results' page."""
+    import learning
+
+    monkeypatch.chdir(ROOT)
+    assert README.read_text() == tables.readme()
+    assert tables.PAGE.read_text() == tables.page()
+    rows = [{name: str(value) for name, value in learning.found(row).items()} for row in learning.ROWS]
+    assert rows == tables.read(tables.DIRECTORY / "learning.csv")
+    assert (DOCS / "results.md").read_text() == sys.modules["rlzoo.report.record"]._page(DOCS / "results")
+
+
+def test_the_readmes_table_has_every_algorithm():
+    assert set(tables.PAPERS) == set(rlzoo.ALGORITHMS)
+    site = (ROOT / "mkdocs.yml").read_text()
+    for name in rlzoo.ALGORITHMS:
+        assert f"algorithms/{name}.md" in site
+
+
+@pytest.mark.parametrize("name", rlzoo.ALGORITHMS)
+def test_an_algorithms_page_says_what_its_file_says(name):
+    """Paper, equations and departures; every field with its meaning; a command."""
+    module = rlzoo.ALGORITHMS[name]
+    page = hooks.page(name, module)
+    assert "arxiv.org/abs/" in page or name == "bc"  # of 1991
+    for field in (*module.Config.__dataclass_fields__, *module.Hyper._fields):
+        row = re.search(rf"^\| `{field}` \| .* \| (.*) \|$", page, re.M)
+        assert row and row[1], field
+    assert f"rlzoo train {name} " in page
+
+
+# --- notebooks and experiments ----------------------------------------------------------------------------------------
+
+BUDGETS = {"01": "4_000, 2", "02": "4_000, 2", "03": "400, 2", "04": "1_500, 2", "05": "1, 2", "06": "4_000, 2"}
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        pytest.param(path, id=path.stem, marks=() if path.stem.startswith("01") else pytest.mark.slow)
-        for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+        pytest.param(path, id=path.stem, marks=() if path.stem[:2] in ("01", "06") else pytest.mark.slow)
+        for path in NOTEBOOKS
     ],
 )
 def test_notebook_runs_with_a_small_budget(path, tmp_path):
     notebook = nbformat.read(path, as_version=4)
     sizes = next(cell for cell in notebook.cells if cell.source.startswith("STEPS, SEEDS ="))
-    sizes.source = "STEPS, SEEDS = 1_500, 2" if path.stem.startswith("02") else "STEPS, SEEDS = 4_000, 2"
+    sizes.source = f"STEPS, SEEDS = {BUDGETS[path.stem[:2]]}"
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
-    assert any("image/png" in str(out.get("data", {})) for cell in notebook.cells for out in cell.get("outputs", []))
+    assert any("image/" in str(out.get("data", {})) for cell in notebook.cells for out in cell.get("outputs", []))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_is_committed_with_small_outputs(path):
+    """Run from top to bottom in one go, without an error, and small enough to be read in a browser."""
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [out for cell in cells for out in cell.outputs]
+    assert outputs and not [out for out in outputs if out.output_type == "error"]
+    assert path.stat().st_size < 1_000_000
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_installs_what_is_missing(path, tmp_path, monkeypatch):
+    """From the clone around it, from the repository that is given, and otherwise it asks for one."""
+    import importlib.util
+
+    source = nbformat.read(path, as_version=4).cells[1].source
+    ran = []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(subprocess, "run", lambda command, check: ran.append(command[-1]))
+    monkeypatch.chdir(path.parent)
+    exec(source, {})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="give the address of its repository as REPOSITORY"):
+        exec(source, {})
+    exec(source.replace('REPOSITORY = ""', 'REPOSITORY = "https://host/rlzoo"'), {})
+    assert ran == [str(ROOT), "git+https://host/rlzoo"]
+
+
+def test_the_page_on_notebooks_has_them_all():
+    page = (DOCS / "notebooks.md").read_text()
+    assert re.findall(r"`(\d\d_\w+)\.ipynb`", page) == [path.stem for path in NOTEBOOKS]
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
@@ -93,11 +385,3 @@ def test_experiments_say_what_they_claim(path, capsys, monkeypatch):
         runpy.run_path(str(path), run_name="__main__")
     assert not ended.value.code and "--record" in capsys.readouterr().out
     assert 20 <= len(path.read_text().splitlines()) <= 60
-
-
-def test_unsupported_environments_are_in_the_docs():
-    from rlzoo.envs import gymnax
-
-    page = (ROOT / "docs" / "environments.md").read_text()
-    for name, reason in gymnax.UNSUPPORTED.items():
-        assert f"`gymnax/{name}` | {reason}" in page

@@ -487,9 +487,11 @@ def corrected(
         rlzoo.evaluate(safe, env, safe_state, key, 128)
 
     Args:
-        algo, state: of one agent, or of a sweep, whose lanes are corrected each.
+        algo: one agent's, or a sweep, whose lanes are corrected each.
+        state: its State.
         strength: leaves [H] make lanes [H, S] of S seeds: a whole grid of strengths (`rlzoo.grid(cdsa.Strength(),
-            ...)`) is evaluated in one program, on the same episodes. config: as of `wrap`.
+            ...)`) is evaluated in one program, on the same episodes.
+        config: as of `wrap`.
     Raises:
         ValueError: as of `wrap`; the models are of another environment; or the lengths of swept leaves differ.
     """

@@ -261,7 +261,8 @@ def exact_share(algo: Algorithm, state: State, key: chex.PRNGKey, num_queries: i
     """How much of the table's search is certified, and how much is exact, at one agent's policy.
 
     Args:
-        algo, state: of one agent; of a sweep: `rlzoo.setting` and `rlzoo.lane`.
+        algo: of one agent; of a sweep, `rlzoo.setting`.
+        state: of one agent; of a sweep's, `rlzoo.lane`.
         num_queries: states of the data, drawn with replacement.
     Returns:
         ``certified`` and ``exact``, shares of the queries: exact are those that brute force finds no nearer row for.

@@ -138,7 +138,8 @@ def regret_score(
     deterministic and gamma is 1 the sum is that of optimal advantages.
 
     Args:
-        oracle, state: an algorithm with a critic, such as SAC, trained in the segments' environment; of one agent.
+        oracle: an algorithm with a critic, such as SAC, trained in the segments' environment.
+        state: of one agent.
         num_actions: 1 or more.
     Raises:
         ValueError: the oracle has no critic, is a sweep, or is of another environment.

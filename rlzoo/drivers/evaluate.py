@@ -98,10 +98,10 @@ def value_error(
         error = mean_t (V_t - G_t)
 
     Positive: overestimated. The last step's own value stands for what would follow it. Of algorithms without an
-    entropy in their return b = 0, and of those that value states Q(s, a) is V(s).
+    entropy in their return b = 0, and of those that value states Q(s, a) is V(s). In deterministic episodes the action
+    is moved off the border of its box, where it would have no finite log-probability.
 
-    Args: as for `evaluate`; in deterministic episodes the action is moved off the border of its box, where it would
-        have no finite log-probability.
+    Args: as for `evaluate`.
     Returns:
         errors in reward units, f32[num_episodes], for a sweep f32[H, S, num_episodes].
     Raises:

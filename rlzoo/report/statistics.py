@@ -97,7 +97,8 @@ def paired(
     episodes only. Where neither seeds nor episodes have an effect of their own the interval is too wide, by up to 1.7.
 
     Args:
-        base, other: returns [..., S, E] of S seeds on the same E episodes, as of `rlzoo.evaluate` with one key.
+        base: returns [..., S, E] of S seeds on E episodes, as of `rlzoo.evaluate`.
+        other: returns on the same episodes, as of `rlzoo.evaluate` with the same key.
         statistic: of arrays [..., M] and ``axis``, such as ``functools.partial(conditional_value_at_risk, level=0.1)``.
     Returns:
         arrays [...].

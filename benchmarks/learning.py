@@ -1,0 +1,176 @@
+"""The table of returns: every algorithm on its tasks, of what the experiments have recorded.
+
+    python benchmarks/learning.py [--run [--only ppo sac]]
+
+Each row is a figure in docs/results, with the command that measured it. `--run` runs those commands first, one after
+another, which takes many hours; rows are renewed as they end. Rows of fewer than 8 seeds are named.
+"""
+
+import argparse
+import csv
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tables
+
+RESULTS = tables.DIRECTORY.parent / "results"
+COLUMNS = ("key", "algorithm", "task", "seeds", "iqm", "low", "high", "worst", "commit", "date", "hardware", "command")
+
+
+class Row(NamedTuple):
+    key: str  # of rlzoo.ALGORITHMS
+    algorithm: str  # with its variant
+    task: str
+    title: str  # of the record
+    figure: str = "deterministic return, IQM"
+
+
+def offline(key: str, algorithm: str) -> list[Row]:
+    scores = {
+        "pendulum-medium": "20k gradient steps",
+        "pendulum-medium-replay": "20k gradient steps",
+        "hopper-medium": "100k gradient steps",
+    }
+    rows = [
+        Row(key, algorithm, f"{data}, {steps}, score", f"Offline on {data}, {steps}, normalised score", f"{key}, IQM")
+        for data, steps in scores.items()
+    ]
+    return rows if key != "iql" else rows[:2]
+
+
+def preferred(key: str, algorithm: str) -> list[Row]:
+    places = (
+        "pendulum-half by regret",
+        "pendulum-half by return",
+        "acrobot-half by regret",
+        "halfcheetah-half by regret",
+    )
+    titles = {place: f"CPL from {place}, 4,000 updates" for place in places}
+    figure = {"p_iql": "P-IQL, IQM"}.get(key, f"{algorithm}, IQM")
+    return [
+        Row(key, algorithm, f"{place}, 4k updates", title, figure)
+        for place, title in titles.items()
+        if not (key == "p_iql" and place.startswith("acrobot"))
+    ]
+
+
+def robust(figure: str) -> list[Row]:
+    rows = []
+    for opponent in ("QARL", "RARL", "SAC"):
+        for task, title in (("Pendulum", "pendulum, 150"), ("double pendulum", "double pendulum, 100")):
+            name = opponent if opponent == "QARL" else f"{opponent} (as `opponent`)"
+            where = {"nominal": "no push", "fresh adversary": "a fresh adversary", "grid": "grid of parameters"}[figure]
+            rows.append(
+                Row("qarl", name, f"{task}, {where}", f"QARL on {title} iterations", f"{figure}, {opponent}, IQM")
+            )
+    return rows
+
+
+ROWS = (
+    Row("a2c", "A2C", "CartPole-v1, 1M steps", "A2C on CartPole-v1, 1M steps"),
+    Row("a2c", "A2C", "Pendulum-v1, 2M steps", "A2C on Pendulum-v1, 2M steps"),
+    Row("a2c", "A2C", "Breakout-MinAtar, 3M steps", "A2C on Breakout-MinAtar, 3M steps"),
+    *offline("a2pr", "A2PR"),
+    Row("a3c", "A3C", "CartPole-v1, 1M steps", "A3C on CartPole-v1, 1M steps"),
+    *offline("bc", "BC"),
+    *preferred("cpl", "CPL"),
+    *preferred("cpl", "SFT"),
+    Row("ga3c", "GA3C", "CartPole-v1, 1M steps", "GA3C on CartPole-v1, 1M steps"),
+    *offline("iql", "IQL"),
+    *preferred("p_iql", "P-IQL"),
+    Row("ppo", "PPO", "CartPole-v1, 500k steps", "PPO on CartPole-v1, 500k steps"),
+    Row("ppo", "PPO", "Acrobot-v1, 500k steps", "PPO on Acrobot-v1, 500k steps"),
+    Row("ppo", "PPO", "Pendulum-v1, 1M steps", "PPO on Pendulum-v1, 1M steps"),
+    Row("ppo", "PPO", "MountainCarContinuous-v0, 1M steps", "PPO on MountainCarContinuous-v0, 1M steps"),
+    Row("ppo", "PPO", "Breakout-MinAtar, 1M steps", "PPO on Breakout-MinAtar, 1M steps"),
+    Row("ppo", "PPO", "brax inverted_pendulum, 1M steps", "PPO on brax inverted_pendulum (spring), 1M steps"),
+    Row("ppo", "PPO", "brax halfcheetah, 5M steps", "PPO on brax halfcheetah (spring), 5M steps"),
+    *offline("prdc", "PRDC"),
+    *robust("nominal"),
+    *robust("fresh adversary"),
+    *robust("grid"),
+    Row("sac", "SAC", "Pendulum-v1, 20k steps", "SAC on Pendulum-v1, 20k steps"),
+    Row("sac", "SAC", "MountainCarContinuous-v0, 50k steps", "SAC on MountainCarContinuous-v0, 50k steps"),
+    Row(
+        "sac",
+        "SAC, discrete",
+        "CartPole-v1, 100k steps",
+        "Discrete SAC on CartPole-v1, 100k steps",
+        "target entropy 0.3 nats, IQM",
+    ),
+    Row("sac", "SAC", "brax halfcheetah, 100k steps", "SAC on brax halfcheetah (spring), 100k steps"),
+    Row(
+        "sac",
+        "SAC",
+        "brax inverted_double_pendulum, 100k steps",
+        "SAC on brax inverted_double_pendulum (spring), 100k steps",
+    ),
+    Row("stac", "STAC", "Pendulum-v1, 20k steps", "STAC on Pendulum-v1, 20k steps"),
+    *offline("td3_bc", "TD3+BC"),
+)
+
+
+def found(row: Row) -> dict[str, Any]:
+    """The row's record; an error if there is none, for then the table would say less than it lists."""
+    record = json.loads((RESULTS / f"{tables.slug(row.title)}.json").read_text())
+    figure = next(figure for figure in record["figures"] if figure["what"] == row.figure)
+    worst = re.search(r"worst (-?[0-9.]+)", figure["note"])
+    return {
+        "key": row.key,
+        "algorithm": row.algorithm,
+        "task": row.task,
+        "seeds": seeds(figure["note"], record["command"]),
+        "iqm": figure["value"],
+        "low": figure["low"],
+        "high": figure["high"],
+        "worst": worst[1] if worst else "",
+        **{name: record[name] for name in ("commit", "date", "hardware", "command")},
+    }
+
+
+def seeds(note: str, command: str) -> int:
+    """As the note says, or else the command, or else its script by default."""
+    said = re.search(r"(\d+) seeds", note) or re.search(r"--seeds (\d+)", command)
+    if said is None:
+        said = re.search(r'"--seeds".*default=(\d+)', Path(shlex.split(command)[1]).read_text())
+    if said is None:
+        raise ValueError(f"neither the figure's note nor {command!r} says how many seeds there were")
+    return int(said[1])
+
+
+def write() -> list[dict[str, Any]]:
+    rows = [found(row) for row in ROWS]
+    tables.DIRECTORY.mkdir(exist_ok=True)
+    with (tables.DIRECTORY / "learning.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    tables.write()
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", action="store_true", help="measure again, which takes many hours")
+    parser.add_argument("--only", nargs="+", choices=sorted({row.key for row in ROWS}), help="these algorithms")
+    options = parser.parse_args()
+
+    rows = write()
+    if options.run:
+        asked = [row["command"] for row in rows if not options.only or row["key"] in options.only]
+        for command in dict.fromkeys(asked):
+            print(command, flush=True)
+            subprocess.run([sys.executable, *shlex.split(command)[1:]], check=True)
+            rows = write()
+    print("\n".join(tables.learning(rows)))
+    few = [f"{row['algorithm']} on {row['task']}" for row in rows if row["seeds"] < 8]
+    print(f"fewer than 8 seeds: {'; '.join(few) or 'none'}")
+
+
+if __name__ == "__main__":
+    main()

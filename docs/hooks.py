@@ -1,0 +1,104 @@
+"""Pages that are made of the code: one for each algorithm, of its docstring, its fields and its measured returns."""
+
+import csv
+import inspect
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mkdocs.structure.files import File
+
+import rlzoo
+from rlzoo.drivers import named
+
+ROOT = Path(__file__).parent.parent
+
+
+def on_files(files: Any, config: Any) -> Any:
+    for name, module in rlzoo.ALGORITHMS.items():
+        files.append(File.generated(config, f"algorithms/{name}.md", content=page(name, module)))
+    files.append(File.generated(config, "changelog.md", content=(ROOT / "CHANGELOG.md").read_text()))
+    return files
+
+
+def page(name: str, module: ModuleType) -> str:
+    """Paper, equations and departures (the file's docstring), how to run it, its fields, its returns, its functions."""
+    title, *rest = prose(inspect.getdoc(module) or "").split("\n\n")
+    lines = [f"# {title.partition(':')[0].partition(' (')[0]}", "", title, "", "\n\n".join(rest), ""]
+    lines += [f"Source: `rlzoo/algorithms/{name}.py`; as one script without rlzoo: `rlzoo eject {name} --env …`.", ""]
+    lines += ["## Run it", "", "```sh", command(name, module), "```", ""]
+    lines += returns(name)
+    lines += ["## Config", "", "Static: a new value compiles a new program.", ""]
+    lines += fields(module, "config", vars(module.Config()))
+    lines += ["## Hyper", "", "Traced: any of them may be swept.", ""]
+    lines += fields(module, "hyper", module.Hyper()._asdict())
+    lines += ["## Functions", "", f"::: rlzoo.algorithms.{name}", "    options:", "      show_root_heading: false"]
+    lines += [
+        "      show_root_toc_entry: false",
+        "      show_docstring_description: false",
+        "      filters: ['!^_', '!^[A-Z]']",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def prose(text: str) -> str:
+    """A docstring as Markdown: indented paragraphs are equations, and arXiv numbers are links."""
+    parts = []
+    for paragraph in text.split("\n\n"):
+        lines = paragraph.splitlines()
+        first = next((i for i, line in enumerate(lines) if line.startswith("  ")), len(lines))
+        if first:
+            said = "\n".join(lines[:first]).replace("] [", "] \\[")  # shapes, not links
+            parts.append(re.sub(r"arXiv:(\d{4}\.\d{5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", said))
+        if first < len(lines):
+            last = max(i for i, line in enumerate(lines) if line.startswith("  ")) + 1
+            parts.append("\n".join(["```text", inspect.cleandoc("\n".join(["", *lines[first:last]])), "```"]))
+            parts += ["\n".join(lines[last:])] if last < len(lines) else []
+    return "\n\n".join(parts)
+
+
+def command(name: str, module: ModuleType) -> str:
+    if not named.is_offline(module):
+        env = "gymnax/CartPole-v1" if name in ("ppo", "a2c", "a3c", "ga3c") else "gymnax/Pendulum-v1"
+        steps = {"mixed_ne": 99_990, "qarl": 100_000}.get(name, 100_000)
+        return f"rlzoo train {name} --env {env} --steps {steps} --seeds 8"
+    data = "preferences.npz" if "preferences" in inspect.signature(module.make).parameters else "pendulum-medium.npz"
+    return f"rlzoo train {name} --env gymnax/Pendulum-v1 --data {data} --steps 20000 --seeds 8"
+
+
+def fields(module: ModuleType, part: str, defaults: dict[str, Any]) -> list[str]:
+    """A row a field: its default, what presets put in its place, and what it is, with its source."""
+    said = named.comments(module.Config if part == "config" else module.Hyper)
+    lines = ["| field | default | presets | |", "|---|---|---|---|"]
+    for field, default in defaults.items():
+        others: dict[str, list[str]] = {}
+        for preset, pair in module.presets.items():
+            value = getattr(getattr(pair, part), field)
+            if value != default and value == value:
+                others.setdefault(f"`{value}`", []).append(preset)
+        given = ", ".join(f"{value} {' '.join(names)}" for value, names in others.items())
+        what = prose(said.get(field, "")).replace("|", "\\|")
+        lines.append(f"| `{field}` | `{default}` | {given} | {what} |")
+    return [*lines, ""]
+
+
+def returns(name: str) -> list[str]:
+    """The measured returns of this algorithm, if there are any."""
+    with (ROOT / "docs" / "benchmarks" / "learning.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["key"] == name]
+    if not rows:
+        return [
+            "## Returns",
+            "",
+            "None are in the table yet; [all results](../results.md) may have figures of another kind.",
+            "",
+        ]
+    lines = ["## Returns", "", "| task | | seeds | IQM | 95% interval | worst seed |", "|---|---|---:|---:|---|---:|"]
+    for row in rows:
+        between = f"{float(row['low']):.4g} … {float(row['high']):.4g}"
+        worst = f"{float(row['worst']):.4g}" if row["worst"] else ""
+        cells = [row["task"], row["algorithm"], row["seeds"], f"{float(row['iqm']):.4g}", between, worst]
+        lines.append(f"| {' | '.join(cells)} |")
+    commands = dict.fromkeys(f"`{row['command']}` (commit {row['commit']})" for row in rows)
+    return [*lines, "", f"Measured by {', '.join(commands)}; hardware and versions: [all results](../results.md).", ""]
