@@ -1,6 +1,6 @@
 """A2C on Breakout-MinAtar: a small CNN on 10 × 10 pixels.
 
-    python experiments/a2c_minatar_breakout.py [--steps 3000000] [--seeds 4] [--record]
+    python experiments/a2c_minatar_breakout.py [--steps 3000000] [--seeds 8] [--record]
 
 Prints the deterministic returns over all seeds and draws the curve.
 """
@@ -15,7 +15,7 @@ from rlzoo import a2c
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--steps", type=int, default=3_000_000)
-parser.add_argument("--seeds", type=int, default=4)
+parser.add_argument("--seeds", type=int, default=8)
 parser.add_argument("--record", action="store_true", help="write the figures into docs/results.md")
 options = parser.parse_args()
 

@@ -1,6 +1,6 @@
 """PPO on brax, physics backend spring: inverted_pendulum within 1M steps, halfcheetah within 5M.
 
-    python experiments/ppo_brax_halfcheetah.py [inverted_pendulum|halfcheetah] [--seeds 4] [--record]
+    python experiments/ppo_brax_halfcheetah.py [inverted_pendulum|halfcheetah] [--seeds 8] [--record]
 
 Prints the deterministic returns over all seeds and draws the curves. On two cores halfcheetah takes about seven
 minutes a seed, inverted_pendulum one.
@@ -19,7 +19,7 @@ TASKS = {"inverted_pendulum": (1_000_000, ">= 990"), "halfcheetah": (5_000_000, 
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("task", choices=TASKS, nargs="?", default="halfcheetah")
-parser.add_argument("--seeds", type=int, default=4)
+parser.add_argument("--seeds", type=int, default=8)
 parser.add_argument("--record", action="store_true", help="write the figures into docs/results.md")
 options = parser.parse_args()
 

@@ -1,6 +1,6 @@
 """PPO on Breakout-MinAtar: a small CNN on 10 × 10 pixels clears bricks for tens of points.
 
-    python experiments/ppo_minatar_breakout.py [--steps 1000000] [--seeds 4] [--record]
+    python experiments/ppo_minatar_breakout.py [--steps 1000000] [--seeds 8] [--record]
 
 Prints the deterministic returns over all seeds and draws the curve. Published peers report 28 to 40 after 10M steps.
 """
@@ -15,7 +15,7 @@ from rlzoo import ppo
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--steps", type=int, default=1_000_000)
-parser.add_argument("--seeds", type=int, default=4)
+parser.add_argument("--seeds", type=int, default=8)
 parser.add_argument("--record", action="store_true", help="write the figures into docs/results.md")
 options = parser.parse_args()
 

@@ -1,6 +1,6 @@
 """SAC on brax within 100k steps: inverted_double_pendulum and halfcheetah on the spring backend.
 
-    python experiments/sac_brax.py [--tasks inverted_double_pendulum halfcheetah] [--seeds 4] [--record]
+    python experiments/sac_brax.py [--tasks inverted_double_pendulum halfcheetah] [--seeds 8] [--record]
 
 Prints deterministic returns and draws the curves. Half an hour a task on two cores.
 """
@@ -17,7 +17,7 @@ STEPS = 100_000
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--tasks", nargs="+", default=["inverted_double_pendulum", "halfcheetah"])
-parser.add_argument("--seeds", type=int, default=4)
+parser.add_argument("--seeds", type=int, default=8)
 parser.add_argument("--record", action="store_true", help="write the figures into docs/results.md")
 options = parser.parse_args()
 
