@@ -12,20 +12,21 @@ REJAX = ("rejax==0.1.3", "gymnax==0.0.9", "brax==0.14.2")
 SBX = ("sbx-rl==0.28.0", "gymnasium[classic-control,mujoco]", "minatar==1.0.15")
 
 
-def rejax() -> Path:
-    """The Python of .bench/rejax, which is made if it is not there."""
-    return _environment("rejax", REJAX)
+def rejax(gpu: bool = False) -> Path:
+    """The Python of .bench/rejax, which is made if it is not there; with JAX for a GPU if ours runs on one."""
+    return _environment("rejax", REJAX, gpu)
 
 
-def sbx() -> Path:
-    """The Python of .bench/sbx, which is made if it is not there."""
-    return _environment("sbx", SBX)
+def sbx(gpu: bool = False) -> Path:
+    """The Python of .bench/sbx, as `rejax`."""
+    return _environment("sbx", SBX, gpu)
 
 
-def _environment(name: str, packages: tuple[str, ...]) -> Path:
+def _environment(name: str, packages: tuple[str, ...], gpu: bool) -> Path:
     home = Path(".bench") / name
     python, ready = home / "bin" / "python", home / "ready"
-    asked = "\n".join([*packages, f"jax=={version('jax')}"])
+    jax = "jax[cuda12]" if gpu else "jax"
+    asked = "\n".join([*packages, f"{jax}=={version('jax')}"])
     if not ready.exists() or ready.read_text() != asked:
         print(f"making {home} …", flush=True)
         subprocess.run([sys.executable, "-m", "venv", home], check=True)
@@ -36,7 +37,8 @@ def _environment(name: str, packages: tuple[str, ...]) -> Path:
 
 def in_process(command: list[str]) -> dict[str, float]:
     """The last line that a measuring process prints; without a compilation cache, so that compiling is measured."""
-    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    ours = ("JAX_COMPILATION_CACHE_DIR", "XLA_PYTHON_CLIENT_PREALLOCATE")
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if result.returncode:
         raise RuntimeError(f"{command[0]} failed:\n{result.stderr}")

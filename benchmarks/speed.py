@@ -11,6 +11,9 @@ under .bench, which this script makes. `--scale` trains for longer, for faster m
 import argparse
 import csv
 import json
+import os
+import shlex
+import subprocess
 import sys
 from dataclasses import dataclass, field
 from datetime import date
@@ -18,6 +21,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # in this process, which leaves an accelerator to its workers
+
+import jax
 import numpy as np
 import peers
 import tables
@@ -70,19 +76,17 @@ LIBRARIES = ("rlzoo", "rejax", "sbx")
 
 def measured(task: Task, library: str, lanes: int, scale: int) -> dict[str, Any] | None:
     """Steps per second, seconds to compile, MiB at the peak; None of what failed, with its last word on stderr."""
-    python, worker = {
-        "rlzoo": (Path(sys.executable), "ours.py"),
-        "rejax": (peers.rejax(), "with_rejax.py"),
-        "sbx": (peers.sbx(), "with_sbx.py"),
-    }[library]
+    gpu = jax.default_backend() == "gpu"
+    python = {"rlzoo": lambda: Path(sys.executable), "rejax": lambda: peers.rejax(gpu), "sbx": lambda: peers.sbx(gpu)}
+    worker = {"rlzoo": "ours.py", "rejax": "with_rejax.py", "sbx": "with_sbx.py"}[library]
     updates = task.updates[lanes] * scale
-    if library == "sbx":  # its loop in Python needs no long runs
-        updates = max(1, updates // (50 if task.algorithm == "ppo" else 1))
+    if library == "sbx" and task.algorithm == "ppo":  # its loop in Python needs no long runs
+        updates = max(2, updates // 20)
     case = {"algorithm": task.algorithm, "env": getattr(task, library), "env_options": task.env_options}
     case |= {"sizes": task.sizes, "lanes": lanes, "updates": updates}
     try:
-        return peers.in_process([str(python), str(WORKERS / worker), json.dumps(case)])
-    except RuntimeError as error:
+        return peers.in_process([str(python[library]()), str(WORKERS / worker), json.dumps(case)])
+    except (RuntimeError, subprocess.CalledProcessError) as error:
         print(f"{task.name}, {library}, {lanes} lanes: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
         return None
 
@@ -135,7 +139,7 @@ def main() -> None:
     from rlzoo.report.record import commit, hardware
 
     about = {"hardware": hardware(), "commit": commit(), "date": date.today().isoformat(), "jax": version("jax")}
-    about["command"] = " ".join(["python", "benchmarks/speed.py", *sys.argv[1:]])
+    about["command"] = shlex.join(["python", "benchmarks/speed.py", *sys.argv[1:]])
     for task in TASKS:
         if options.only and task.name not in options.only:
             continue

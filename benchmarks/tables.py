@@ -24,7 +24,7 @@ def slug(text: str) -> str:
 
 def speed(rows: list[dict[str, Any]]) -> list[str]:
     """Every measurement: a row a library."""
-    lines = ["| task | agents | library | steps/s | rlzoo is faster by | compiling, s | peak memory, MiB |"]
+    lines = ["| task | agents | library | steps/s | rlzoo's speed / its | compiling, s | peak memory, MiB |"]
     lines.append("|---|---:|---|---:|---:|---:|---:|")
     for row in rows:
         pace, ratio = float(row["steps_per_second"]), float(row["ours_over_it"])
@@ -49,11 +49,18 @@ def speed_in_brief(rows: list[dict[str, Any]]) -> list[str]:
     by = {(row["task"], row["lanes"], row["library"]): row for row in rows}
     for task, lanes in dict.fromkeys((row["task"], row["lanes"]) for row in rows):
         paces = [by.get((task, lanes, library)) for library in NAMES]
-        cells = [f"{float(row['steps_per_second']):,.0f}" if row else "–" for row in paces]
+        cells = [_pace(row) for row in paces]
         ratio = by.get((task, lanes, "rejax"))
-        beside = f"{float(ratio['ours_over_it']):.2g} ×" if ratio else ""
+        beside = f"{float(ratio['ours_over_it']):.2f} ×" if ratio and _pace(ratio) != "fails" else ""
         lines.append(f"| {task} | {lanes} | {' | '.join(cells)} | {beside} |")
     return lines
+
+
+def _pace(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "–"
+    pace = float(row["steps_per_second"])
+    return f"{pace:,.0f}" if pace == pace else "fails"
 
 
 def learning(rows: list[dict[str, str]]) -> list[str]:
@@ -84,9 +91,11 @@ def page() -> str:
 
 SPEED = (
     "Environment steps per second of training, which for SAC are gradient steps too; networks and batches of the same "
-    "sizes. Medians over rounds in which the libraries took turns, each measurement in a process of its own. SBX steps "
-    "gymnasium's environments in Python, one agent in a process; its compile time is the time until its first update. "
-    "Memory is that of the process, or of the accelerator."
+    "sizes. Medians over rounds in which the libraries took turns, each measurement in a process of its own, with one "
+    "run that warms up and three that count. On a CPU rlzoo trains the agents of SAC one after another in its one "
+    "program, where Rejax's are vmapped. SBX steps gymnasium's environments in Python, one agent in a process; its "
+    "compile time is all of its first PPO iteration, or the 1,000 random steps of SAC's warm-up and the first updates. "
+    "Memory is that of the process at its peak, or of the accelerator."
 )
 LEARNING = (
     "Deterministic returns, apart from training, over all seeds; the IQM with its stratified-bootstrap interval. "
@@ -155,11 +164,10 @@ def algorithms(rows: list[dict[str, str]]) -> list[str]:
 def readme() -> str:
     """The README with its generated parts made anew; they stand between comments."""
     text = Path("README.md").read_text()
-    rows = read(DIRECTORY / "speed_cpu.csv")
-    parts = {
-        "speed": [*speed_in_brief(rows), "", f"On {rows[0]['hardware']}; commit {rows[0]['commit']}."],
-        "algorithms": algorithms(read(DIRECTORY / "learning.csv")),
-    }
+    parts = {"algorithms": algorithms(read(DIRECTORY / "learning.csv"))}
+    if (measured := DIRECTORY / "speed_cpu.csv").exists():
+        rows = read(measured)
+        parts["speed"] = [*speed_in_brief(rows), "", f"On {rows[0]['hardware']}; commit {rows[0]['commit']}."]
     for name, lines in parts.items():
         between = f"<!-- {name} -->\n" + "\n".join(lines) + f"\n<!-- /{name} -->"
         text = re.sub(rf"<!-- {name} -->.*?<!-- /{name} -->", between, text, flags=re.S)

@@ -26,8 +26,8 @@ def page(name: str, module: ModuleType) -> str:
     """Paper, equations and departures (the file's docstring), how to run it, its fields, its returns, its functions."""
     title, *rest = prose(inspect.getdoc(module) or "").split("\n\n")
     lines = [f"# {title.partition(':')[0].partition(' (')[0]}", "", title, "", "\n\n".join(rest), ""]
-    lines += [f"Source: `rlzoo/algorithms/{name}.py`; as one script without rlzoo: `rlzoo eject {name} --env …`.", ""]
-    lines += ["## Run it", "", "```sh", command(name, module), "```", ""]
+    lines += [f"Source: `rlzoo/algorithms/{name}.py`.", "", "## Run it", "", "```sh", command(name, module), "```", ""]
+    lines += ["As one script that needs no rlzoo:", "", "```sh", eject_command(name, module), "```", ""]
     lines += returns(name)
     lines += ["## Config", "", "Static: a new value compiles a new program.", ""]
     lines += fields(module, "config", vars(module.Config()))
@@ -65,6 +65,10 @@ def command(name: str, module: ModuleType) -> str:
         return f"rlzoo train {name} --env {env} --steps {steps} --seeds 8"
     data = "preferences.npz" if "preferences" in inspect.signature(module.make).parameters else "pendulum-medium.npz"
     return f"rlzoo train {name} --env gymnax/Pendulum-v1 --data {data} --steps 20000 --seeds 8"
+
+
+def eject_command(name: str, module: ModuleType) -> str:
+    return command(name, module).replace("rlzoo train", "rlzoo eject").removesuffix(" --seeds 8")
 
 
 def fields(module: ModuleType, part: str, defaults: dict[str, Any]) -> list[str]:

@@ -6,6 +6,7 @@ bit, and reads like it.
 """
 
 import ast
+import builtins
 import importlib
 import importlib.metadata
 import json
@@ -156,8 +157,12 @@ def _source(module: str) -> Source:
             found.nodes[node.name] = node
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            found.nodes |= {target.id: node for target in targets if isinstance(target, ast.Name)}
+            names = (name for target in targets for name in ast.walk(target) if isinstance(name, ast.Name))
+            found.nodes |= {name.id: node for name in names}
     return found
+
+
+SCOPES = ast.FunctionDef | ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 
 def _bound(scope: ast.AST) -> set[str]:
@@ -172,10 +177,12 @@ def _bound(scope: ast.AST) -> set[str]:
             bound.add(node.id)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             bound |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
+            bound.add(node.name)
         elif isinstance(node, ast.FunctionDef | ast.ClassDef):
             bound.add(node.name)
             continue
-        elif isinstance(node, ast.Lambda):
+        elif isinstance(node, SCOPES):
             continue
         waiting += ast.iter_child_nodes(node)
     return bound
@@ -196,10 +203,10 @@ def _uses(node: ast.AST, local: frozenset[str] = frozenset()) -> Iterator[Use]:
         if of.id not in local:
             yield Use(of, node if isinstance(node, ast.Attribute) else None, local)
         return
-    if isinstance(node, ast.FunctionDef | ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
-        local = local | _bound(node)
-    for child in ast.iter_child_nodes(node):
-        yield from _uses(child, local)
+    inside = local | _bound(node) if isinstance(node, SCOPES) else local
+    body = node.body if isinstance(node, ast.FunctionDef) else [node.body] if isinstance(node, ast.Lambda) else None
+    for child in ast.iter_child_nodes(node):  # defaults, annotations and decorators belong to the scope around
+        yield from _uses(child, inside if body is None or child in body else local)
 
 
 class Reference(NamedTuple):
@@ -240,8 +247,8 @@ class Bundle:
         """What a definition uses of rlzoo; imports of other packages are noted on the way."""
         source = self.source(one.module)
         for name, attribute, local in _uses(source.nodes[one.name]):
-            if isinstance(name.ctx, ast.Store) and name.id != one.name:
-                continue  # a field of a class
+            if isinstance(name.ctx, ast.Store) and isinstance(source.nodes[one.name], ast.ClassDef):
+                continue  # a field
             if name.id in source.modules:
                 if attribute is None:
                     raise ValueError(
@@ -256,6 +263,8 @@ class Bundle:
                 yield Reference(name, source.names[name.id], local)
             elif name.id in source.imports:
                 self._import(name.id, source.imports[name.id])
+            elif not hasattr(builtins, name.id):
+                raise ValueError(f"{one.module}.{one.name} uses {name.id}, which is not defined at the top of its file")
 
     def _import(self, local: str, what: tuple[str, str | None]) -> None:
         if self.imports.setdefault(local, what) != what:

@@ -5,7 +5,9 @@ import runpy
 import subprocess
 import sys
 
+import h5py
 import jax
+import numpy as np
 import pytest
 from helpers import assert_same_bits
 from test_contract import CASES
@@ -41,7 +43,7 @@ def options_of(module, recorded):
 
 
 def written(name, module, recorded, place, **options):
-    options = options_of(module, recorded) | options
+    options = (options_of(module, recorded) if recorded else {"data": None}) | options
     steps = {"mixed_ne": 999_990}.get(name, 1_000_000)
     script = place / f"{name}_script.py"
     script.write_text(eject(name, steps=steps, script=script.name, **options))
@@ -91,6 +93,28 @@ def test_a_script_gives_the_numbers_of_the_library(name, recorded, tmp_path):
     assert_same_bits(tuple(returns), tuple(alone["evaluation"](same, 4)(mine, eval_key)))
 
 
+@pytest.mark.parametrize(
+    "env", ["brax/hopper", "rlzoo/RiskyPointMass-v0", "gymnax/Breakout-MinAtar", "probe/truncation-only"]
+)
+def test_scripts_of_every_suite_are_whole(env, tmp_path):
+    """Names that a suite's or a network's part needs are there: the script is built, not trained."""
+    alone = runpy.run_path(str(written("ppo", rlzoo.ppo, None, tmp_path, env=env)))
+    algo = alone["build"]()
+    assert jax.eval_shape(algo.init, jax.random.key(0), alone["HYPER"], algo.task).key.shape == ()
+
+
+def test_a_script_reads_d4rls_files(recorded, tmp_path):
+    dataset, place = data.load(recorded["dataset"]), tmp_path / "pendulum.hdf5"
+    with h5py.File(place, "w") as file:
+        columns = {"observations": "obs", "actions": "action", "rewards": "reward", "terminals": "terminated"}
+        for name, field in columns.items():
+            file[name] = np.asarray(getattr(dataset, field))
+        file["timeouts"] = np.asarray(dataset.last)
+    alone = runpy.run_path(str(written("bc", rlzoo.bc, recorded, tmp_path, data=place)))
+    same = rlzoo.bc.make(rlzoo.envs.make("gymnax/Pendulum-v1"), rlzoo.bc.Config(), data.load(place))
+    assert_same_bits(tuple(same.task.transitions), tuple(alone["build"]().task.transitions))
+
+
 def test_a_script_runs_as_a_script(recorded, tmp_path):
     script = written("ppo", rlzoo.ppo, recorded, tmp_path)
     command = [sys.executable, "-c", RUN, str(script), "--steps", "4000", "--evaluations", "2"]
@@ -137,11 +161,15 @@ def test_the_command_writes_a_script_once(tmp_path, monkeypatch, capsys):
 
 
 def test_local_names_are_no_uses_of_global_ones():
-    text = "def f(x, y=a):\n    optim = 1\n    return optim.adam, moments.mean, [x for x in b], lambda c: c, (z := d)"
+    text = """
+def f(x, y=a, optim: optim = e):
+    def g():
+        return optim.adam, moments.mean, [moments for moments in b], lambda c: c, (z := d)
+    try:
+        return g
+    except i as h:
+        return h
+"""
     (function,) = ast.parse(text).body
-    assert sorted(ast.unparse(use.attribute or use.name) for use in eject_module._uses(function)) == [
-        "a",
-        "b",
-        "d",
-        "moments.mean",
-    ]
+    found = [ast.unparse(use.attribute or use.name) for use in eject_module._uses(function)]
+    assert sorted(found) == ["a", "b", "d", "e", "i", "moments.mean", "optim"]

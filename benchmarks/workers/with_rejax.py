@@ -39,10 +39,11 @@ def main() -> None:
     key = jax.random.PRNGKey(0)
     if lanes > 1:
         init, iterate, key = jax.vmap(init), jax.vmap(iterate), jax.random.split(key, lanes)
-    state = init(key)
+    state = jax.jit(init)(key)
     width = sizes["hidden"][0]
     assert any(x.shape[-2:] == (width, width) for x in jax.tree.leaves(state.actor_ts.params)), "not the sizes asked"
-    train = jax.jit(lambda state, n: jax.lax.fori_loop(0, n, lambda _, s: iterate(s), state))
+    loop = lambda state, n: jax.lax.fori_loop(0, n, lambda _, s: iterate(s), state)  # noqa: E731
+    train = jax.jit(loop, donate_argnums=0)  # in place, as ours
     began = time.perf_counter()
     train = train.lower(state, updates).compile()
     compile_seconds = time.perf_counter() - began

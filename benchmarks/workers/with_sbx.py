@@ -2,7 +2,7 @@
 
 import time
 
-from measure import case, say
+from measure import case, say, speed
 from sbx import PPO, SAC
 from stable_baselines3.common.env_util import make_vec_env
 
@@ -42,10 +42,7 @@ def main() -> None:
     began = time.perf_counter()
     algo.learn(batch if asked["algorithm"] == "ppo" else sizes["warmup"] + 2)  # compiles
     first = time.perf_counter() - began
-    began = time.perf_counter()
-    algo.learn(steps, reset_num_timesteps=False)
-    seconds = time.perf_counter() - began
-    say(steps / seconds, first)
+    say(speed(lambda: algo.learn(steps, reset_num_timesteps=False) and None, steps), first)
 
 
 if __name__ == "__main__":

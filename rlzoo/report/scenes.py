@@ -1,5 +1,6 @@
 """Moving pictures of episodes, drawn from their observations."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def animate(
     draw = scene(axes)
     caption = axes.set_title(" ", fontsize=9)
 
-    writer = writers[path.suffix](fps=round(1.0 / (every * seconds_per_step)))
+    writer = writers[path.suffix](fps=max(1, round(1.0 / (every * seconds_per_step))))
     with writer.saving(figure, str(path), dpi=figure.dpi):
         for t in shown:
             draw(np.asarray(observations[t]))
@@ -118,14 +119,14 @@ def acrobot(axes: Axes) -> Draw:
     return draw
 
 
-def mountain_car(axes: Axes) -> Draw:
+def mountain_car(axes: Axes, goal: float = 0.5) -> Draw:
     def height(x):
         return 0.45 * np.sin(3 * x) + 0.55
 
     x = np.linspace(-1.2, 0.6, 100)
     axes.set(xlim=(-1.25, 0.65), ylim=(-0.1, 1.2))
     axes.plot(x, height(x), color="0.4", linewidth=1.5)
-    axes.plot([0.5, 0.5], [height(0.5), height(0.5) + 0.15], color=COLOURS[2], linewidth=3)  # the goal's flag
+    axes.plot([goal, goal], [height(goal), height(goal) + 0.15], color=COLOURS[2], linewidth=3)  # the flag
     (car,) = axes.plot([], [], "o", color=COLOURS[1], markersize=9)
 
     def draw(obs):
@@ -173,6 +174,6 @@ SCENES: dict[str, Scene] = {
     "Pendulum-v1": pendulum,
     "Acrobot-v1": acrobot,
     "MountainCar-v0": mountain_car,
-    "MountainCarContinuous-v0": mountain_car,
+    "MountainCarContinuous-v0": functools.partial(mountain_car, goal=0.45),
     "RiskyPointMass-v0": risky_point_mass,
 }
