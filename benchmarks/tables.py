@@ -69,7 +69,7 @@ def learning(rows: list[dict[str, str]]) -> list[str]:
     lines.append("|---|---|---:|---:|---:|---:|---|")
     for row in rows:
         between = f"{float(row['low']):.4g} … {float(row['high']):.4g}"
-        cells = [row["algorithm"], row["task"], row["seeds"], f"{float(row['iqm']):.4g}", between, row["worst"]]
+        cells = [row["algorithm"], row["task"], str(row["seeds"]), f"{float(row['iqm']):.4g}", between, row["worst"]]
         lines.append(f"| {' | '.join([*cells, row['commit']])} |")
     return lines
 

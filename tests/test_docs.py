@@ -95,7 +95,12 @@ SMALLER = {
         "100_000": "500",
         "key(0), 16": "key(0), 2",
     },
-    "tutorial": {"env_steps=100_000": "env_steps=6_000", "key(0), 16": "key(0), 4", "1_000)": "50)"},
+    "tutorial": {
+        "ppo.make(env)": "ppo.make(env, ppo.Config(num_envs=4, num_steps=25, num_epochs=1, num_minibatches=4))",
+        "env_steps=100_000": "env_steps=600",
+        "key(0), 16": "key(0), 4",
+        "1_000)": "50)",
+    },
     "building": {"4), 20)": "4), 3)"},
     "migration": {"976)": "2)", "key(30), 8": "key(30), 2"},
     "sweeps": {},
