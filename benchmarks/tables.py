@@ -4,6 +4,7 @@ python benchmarks/tables.py
 """
 
 import csv
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -174,7 +175,27 @@ def readme() -> str:
     return text
 
 
+def numbers(text: str) -> str:
+    """A page with the recorded figures that it quotes put in anew: ``<!-- = record | figure | form -->here<!-- = -->``.
+
+    The form is ``value`` or ``between``, the ends of the interval, and how a number is written, such as ``.1f``.
+    """
+
+    def one(found: re.Match[str]) -> str:
+        slug, what, form = (part.strip() for part in found[1].split(" | "))
+        record = json.loads((DIRECTORY.parent / "results" / f"{slug}.json").read_text())
+        figure = next(figure for figure in record["figures"] if figure["what"] == what)
+        part, spec = form.split()
+        shown = [figure["value"]] if part == "value" else [figure["low"], figure["high"]]
+        return f"<!-- = {found[1]} -->{' to '.join(format(x, spec) for x in shown)}<!-- = -->"
+
+    return re.sub(r"<!-- = (.+?) -->.*?<!-- = -->", one, text)
+
+
 def write() -> None:
+    for path in DIRECTORY.parent.glob("*.md"):
+        if "<!-- = " in (text := path.read_text()):
+            path.write_text(numbers(text))
     PAGE.write_text(page())
     Path("README.md").write_text(readme())
 

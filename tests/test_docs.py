@@ -314,9 +314,31 @@ def test_tables_are_what_their_generator_writes(monkeypatch):
     monkeypatch.chdir(ROOT)
     assert README.read_text() == tables.readme()
     assert tables.PAGE.read_text() == tables.page()
+    for path in DOCS.glob("*.md"):
+        assert path.read_text() == tables.numbers(path.read_text()), path
     rows = [{name: str(value) for name, value in learning.found(row).items()} for row in learning.ROWS]
     assert rows == tables.read(tables.DIRECTORY / "learning.csv")
     assert (DOCS / "results.md").read_text() == sys.modules["rlzoo.report.record"]._page(DOCS / "results")
+
+
+def test_the_arithmetic_of_the_page_on_devices():
+    """Bytes of a transition, of SAC's networks and of PPO's: counted in the States themselves."""
+    from rlzoo.drivers.memory import size_in_bytes
+
+    hopper = rlzoo.envs.make("brax/hopper")
+    capacity = 100_000
+    sac = rlzoo.sac.make(hopper, rlzoo.sac.Config(capacity=capacity))
+    state = jax.eval_shape(sac.init, jax.random.key(0), sac.hyper, sac.task)
+    ppo = rlzoo.ppo.make(hopper)
+    agent = jax.eval_shape(ppo.init, jax.random.key(0), ppo.hyper, ppo.task)
+    replay = size_in_bytes(state.replay) / capacity
+    learned = [size_in_bytes(tuple(x for x in (of.params, of.opt_state))) / 1e6 for of in (state, agent)]
+    targets = sum(size_in_bytes(getattr(state, name)) for name in state._fields if "target" in name) / 1e6
+    page = (DOCS / "scaling.md").read_text()
+    for number in (f"{replay:.0f} of hopper", f"{learned[0] + targets:.1f} MB", f"{learned[1]:.2f} MB a lane"):
+        assert number in page, number
+    lanes = (80e9 - 0.9e9) / (replay * capacity + 1e6 * (learned[0] + targets))
+    assert 4_500 < lanes < 6_500 and "some 5,000 lanes" in page
 
 
 def test_the_readmes_table_has_every_algorithm():

@@ -1,6 +1,7 @@
 """Ejected scripts: one file without rlzoo, and the library's numbers, bit for bit."""
 
 import ast
+import re
 import runpy
 import subprocess
 import sys
@@ -64,7 +65,8 @@ def test_scripts_need_no_rlzoo_and_are_clean(name, recorded, tmp_path):
     undefined = subprocess.run([*lint[:5], "--select=F821", "--output-format=concise", script], capture_output=True)
     names = {line.split("`")[1] for line in undefined.stdout.decode().splitlines() if "F821" in line}
     assert {x for x in names if x not in shapes} == set()
-    assert max(map(len, script.read_text().splitlines())) <= 140  # some grow with the names in them
+    text = re.sub(r'_load\(".*?"\)', '_load("data.npz")', script.read_text())  # the path here is long
+    assert max(map(len, text.splitlines())) <= 140  # some grow with the names in them
 
 
 @pytest.mark.parametrize("name", rlzoo.ALGORITHMS)
