@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 import tables
 
+from rlzoo.report.record import slug
+
 RESULTS = tables.DIRECTORY.parent / "results"
 COLUMNS = ("key", "algorithm", "task", "seeds", "iqm", "low", "high", "worst", "commit", "date", "hardware", "command")
 
@@ -57,6 +59,15 @@ def preferred(key: str, algorithm: str) -> list[Row]:
         for place, title in titles.items()
         if not (key == "p_iql" and place.startswith("acrobot"))
     ]
+
+
+def corrected() -> list[Row]:
+    rows = []
+    for data in ("pendulum-medium", "pendulum-medium-replay"):
+        for base, name in (("td3", "TD3, alpha 1e6"), ("td3_bc", "TD3+BC"), ("prdc", "PRDC")):
+            title, figure = f"CDSA-style correction on {data}", f"{base} on {data}, Pendulum-v1: return corrected, IQM"
+            rows.append(Row("cdsa", f"{name}, corrected", f"{data}, return", title, figure))
+    return rows
 
 
 def robust(figure: str) -> list[Row]:
@@ -125,7 +136,7 @@ ROWS = (
 
 def found(row: Row) -> dict[str, Any]:
     """The row's record; an error if there is none, for then the table would say less than it lists."""
-    record = json.loads((RESULTS / f"{tables.slug(row.title)}.json").read_text())
+    record = json.loads((RESULTS / f"{slug(row.title)}.json").read_text())
     figure = next(figure for figure in record["figures"] if figure["what"] == row.figure)
     worst = re.search(r"worst (-?[0-9.]+)", figure["note"])
     return {

@@ -15,6 +15,7 @@ import time
 
 import numpy as np
 from peers import in_process
+from workers.measure import timed
 
 KINDS = {  # what is measured: bar of its time over TD3+BC's
     "prdc, table": "<= 2",
@@ -50,12 +51,11 @@ def synthetic(env, num_rows: int, seed: int = 0):
     return Dataset(*(np.asarray(x, np.float32) for x in arrays), terminated, last, About("synthetic"))
 
 
-def measure(kind: str, rows: int, updates: int, repeats: int = 3) -> dict[str, float]:
+def measure(kind: str, rows: int, updates: int) -> dict[str, float]:
     """Critic steps per second (median of repeats), seconds to prepare and to compile, and bytes of the program."""
     import jax
 
     import rlzoo
-    from rlzoo.drivers.train import compiled_chunk
 
     name, _, search = kind.partition(", ")
     module = rlzoo.ALGORITHMS[name]
@@ -66,19 +66,12 @@ def measure(kind: str, rows: int, updates: int, repeats: int = 3) -> dict[str, f
     algo = module.make(env, config, dataset)
     jax.block_until_ready(algo.task)
     prepare = time.perf_counter() - began
-    state, num_updates = rlzoo.init(algo, jax.random.key(0)), rlzoo.updates_for(algo, updates)
-    began = time.perf_counter()
-    memory = compiled_chunk(algo, state, num_updates).memory_analysis()
-    compile_seconds = time.perf_counter() - began
-    speeds = []
-    for _ in range(repeats + 1):  # the first warms up
-        began = time.perf_counter()
-        state, _ = jax.block_until_ready(rlzoo.resume(algo, state, num_updates))
-        speeds.append(updates / (time.perf_counter() - began))
-    result = {"speed": float(np.median(speeds[1:])), "prepare": prepare, "compile": compile_seconds}
-    result |= {"temporary": memory.temp_size_in_bytes}
+    num_updates = rlzoo.updates_for(algo, updates)
+    measured = timed(algo, 1, num_updates)
+    result = {"speed": measured.speed * updates / num_updates, "prepare": prepare, "compile": measured.compile}
+    result |= {"temporary": measured.program.memory_analysis().temp_size_in_bytes}
     if search == "table":
-        result |= module.exact_share(algo, state, jax.random.key(1))
+        result |= module.exact_share(algo, measured.state, jax.random.key(1))
     return result
 
 

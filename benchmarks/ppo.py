@@ -10,24 +10,23 @@ Rejax needs gymnax 0.0.9, so it lives in a virtual environment of its own, .benc
 import argparse
 import json
 import sys
-import time
 
 import numpy as np
 from peers import in_process
 from peers import rejax as rejax_python
+from workers.measure import REPEATS, timed
 
 NUM_ENVS, NUM_STEPS, MINIBATCHES, EPOCHS, HIDDEN = 64, 64, 8, 4, (64, 64)
 BATCH = NUM_ENVS * NUM_STEPS
 LANES = 64
 
 
-def measure_ours(lanes: int, updates: int, repeats: int) -> dict[str, float]:
+def measure_ours(lanes: int, updates: int) -> dict[str, float]:
     """Steps per second over all lanes (median of repeats) and seconds to compile, in this process."""
     import jax
 
     import rlzoo
     from rlzoo import ppo
-    from rlzoo.drivers.train import compiled_chunk
 
     config = ppo.Config(
         num_envs=NUM_ENVS,
@@ -40,23 +39,11 @@ def measure_ours(lanes: int, updates: int, repeats: int) -> dict[str, float]:
         normalise_reward=False,
     )
     algo = ppo.make(rlzoo.envs.make("gymnax/CartPole-v1"), config)
-    key = jax.random.key(0)
-    if lanes > 1:
-        algo, key = rlzoo.sweep(algo), jax.random.split(key, lanes)
-    state = rlzoo.init(algo, key)
-    began = time.perf_counter()
-    compiled = compiled_chunk(algo, state, updates)
-    compile_seconds = time.perf_counter() - began
-    memory = compiled.memory_analysis()
-    speeds = []
-    for _ in range(repeats + 1):  # the first warms up
-        began = time.perf_counter()
-        state, metrics = rlzoo.resume(algo, state, updates)
-        jax.block_until_ready((state, metrics))
-        speeds.append(lanes * updates * BATCH / (time.perf_counter() - began))
+    measured = timed(algo, lanes, updates)
+    memory = measured.program.memory_analysis()
     return {
-        "speed": float(np.median(speeds[1:])),
-        "compile": compile_seconds,
+        "speed": measured.speed * BATCH,
+        "compile": measured.compile,
         "metrics_bytes": float(memory.output_size_in_bytes - memory.alias_size_in_bytes),
         "device": jax.devices()[0].device_kind,
     }
@@ -93,7 +80,7 @@ def main() -> None:
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        print(json.dumps(measure_ours(options.worker, options.updates, repeats=3)))
+        print(json.dumps(measure_ours(options.worker, options.updates)))
         return
 
     from rlzoo.report import Figure, record
@@ -103,7 +90,7 @@ def main() -> None:
         return in_process([sys.executable, __file__, "--worker", str(lanes), "--updates", str(updates)])
 
     def rejax() -> dict[str, float]:
-        script = REJAX.replace("UPDATES", str(options.updates)).replace("REPEATS", "3")
+        script = REJAX.replace("UPDATES", str(options.updates)).replace("REPEATS", str(REPEATS))
         return in_process([str(peer), "-c", script])
 
     print(hardware())

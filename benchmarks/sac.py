@@ -10,24 +10,21 @@ and its median printed. Rejax needs gymnax 0.0.9, so it lives in .bench/rejax, w
 import argparse
 import json
 import sys
-import time
 
 import numpy as np
 from peers import in_process
 from peers import rejax as rejax_python
+from workers.measure import REPEATS, timed
 
 LANES = 8
 SIZES = {"small": 100_000, "large": 1_000_000}  # capacities
 
 
-def measure_ours(kind: str, capacity: int, lanes: int, updates: int, repeats: int = 3) -> dict[str, float]:
+def measure_ours(kind: str, capacity: int, lanes: int, updates: int) -> dict[str, float]:
     """Gradient steps per second over all lanes (median of repeats), seconds to compile, and bytes of the State."""
-    import jax
-
     import rlzoo
     from rlzoo import sac, stac
     from rlzoo.drivers.memory import size_in_bytes
-    from rlzoo.drivers.train import compiled_chunk
 
     sizes = {"capacity": capacity, "warmup": 1_000}
     plain = {"actor_dropout": 0.0, "critic_dropout": 0.0}
@@ -37,20 +34,8 @@ def measure_ours(kind: str, capacity: int, lanes: int, updates: int, repeats: in
         "stac": (stac.make, lambda: stac.Config(**sizes, **plain)),
         "stac, dropout": (stac.make, lambda: stac.Config(**sizes)),
     }[kind]
-    algo, key = make(rlzoo.envs.make("gymnax/Pendulum-v1"), config()), jax.random.key(0)
-    if lanes > 1:
-        algo, key = rlzoo.sweep(algo), jax.random.split(key, lanes)
-    state = rlzoo.init(algo, key, quiet=True)
-    began = time.perf_counter()
-    compiled_chunk(algo, state, updates)
-    compile_seconds = time.perf_counter() - began
-    speeds = []
-    for _ in range(repeats + 1):  # the first warms up
-        began = time.perf_counter()
-        state, metrics = rlzoo.resume(algo, state, updates)
-        jax.block_until_ready((state, metrics))
-        speeds.append(lanes * updates / (time.perf_counter() - began))
-    return {"speed": float(np.median(speeds[1:])), "compile": compile_seconds, "bytes": size_in_bytes(state)}
+    measured = timed(make(rlzoo.envs.make("gymnax/Pendulum-v1"), config()), lanes, updates)
+    return {"speed": measured.speed, "compile": measured.compile, "bytes": size_in_bytes(measured.state)}
 
 
 # Runs in Rejax's environment: its own training iteration, without its evaluation.
@@ -96,7 +81,7 @@ def main() -> None:
         return in_process([sys.executable, __file__, "--worker", json.dumps(case)])
 
     def rejax(capacity: int) -> dict[str, float]:
-        script = REJAX.replace("UPDATES", str(options.updates)).replace("REPEATS", "3")
+        script = REJAX.replace("UPDATES", str(options.updates)).replace("REPEATS", str(REPEATS))
         return in_process([str(rejax_python()), "-c", script.replace("CAPACITY", str(capacity))])
 
     def ratios(what: str, bar: str, first, second, invert: bool = False) -> list[Figure]:

@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help="write the table into docs/benchmarks and the README")
     options = parser.parse_args()
 
-    from rlzoo.report.record import commit, hardware
+    from rlzoo.report.record import commit, hardware, slug
 
     about = {"hardware": hardware(), "commit": commit(), "date": date.today().isoformat(), "jax": version("jax")}
     about["command"] = shlex.join(["python", "benchmarks/speed.py", *sys.argv[1:]])
@@ -146,7 +146,7 @@ def main() -> None:
         rows = [row | about for row in rows_of(task, options.rounds, options.scale)]
         print("\n".join(tables.speed(rows)))
         if options.record:
-            kind = "cpu" if rows[0]["device"] == "cpu" else tables.slug(rows[0]["device"])
+            kind = "cpu" if rows[0]["device"] == "cpu" else slug(rows[0]["device"])
             tables.DIRECTORY.mkdir(exist_ok=True)
             path = tables.DIRECTORY / f"speed_{kind}.csv"
             kept = [row for row in tables.read(path) if row["task"] != task.name] if path.exists() else []

@@ -1,6 +1,8 @@
 """The tables of docs/benchmarks.md and of the README, made of the CSV files in docs/benchmarks.
 
-python benchmarks/tables.py
+    python benchmarks/tables.py
+
+It also puts the recorded figures anew where the pages in docs quote them.
 """
 
 import csv
@@ -17,10 +19,6 @@ NAMES = {"rlzoo": "rlzoo", "rejax": "Rejax 0.1.3", "sbx": "SBX 0.28"}
 def read(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
 
 
 def speed(rows: list[dict[str, Any]]) -> list[str]:
@@ -154,7 +152,7 @@ def algorithms(rows: list[dict[str, str]]) -> list[str]:
     lines.append("|---|---|---|---|---:|---|")
     for key, about in PAPERS.items():
         row = next((row for row in rows if row["key"] == key), None)
-        said = "not in the table yet" if key != "cdsa" else "[gains over the base](docs/cdsa.md)"
+        said = "not in the table yet"
         if row:
             said = f"{row['task']}: {float(row['iqm']):.4g} ({float(row['low']):.4g} to {float(row['high']):.4g})"
         name = f"[{TITLES.get(key, key.upper())}](rlzoo/algorithms/{key}.py)"
@@ -182,8 +180,8 @@ def numbers(text: str) -> str:
     """
 
     def one(found: re.Match[str]) -> str:
-        slug, what, form = (part.strip() for part in found[1].split(" | "))
-        record = json.loads((DIRECTORY.parent / "results" / f"{slug}.json").read_text())
+        name, what, form = (part.strip() for part in found[1].split(" | "))
+        record = json.loads((DIRECTORY.parent / "results" / f"{name}.json").read_text())
         figure = next(figure for figure in record["figures"] if figure["what"] == what)
         part, spec = form.split()
         shown = [figure["value"]] if part == "value" else [figure["low"], figure["high"]]

@@ -41,14 +41,14 @@ for path in options.data:
         runs = rlzoo.sweep(module.make(env, config, dataset, hyper._replace(alpha=1e6) if base == "td3" else hyper))
         trained, _ = rlzoo.train(runs, keys, rlzoo.updates_for(runs, 20_000))
         safe, state = cdsa.corrected(runs, trained, models, strengths)
-        actors = [safe.actor(rlzoo.lane(state, h, 0)) for h in range(len(rows))]  # of the first seed
+        acts = [partial(safe.policy, safe.actor(rlzoo.lane(state, h, 0)), deterministic=True) for h in range(len(rows))]
         for world in (env, rlzoo.envs.stochastic(env, sticky=0.25)):
             returns = np.asarray(rlzoo.evaluate(safe, world, state, key, 128).returns)  # [H, S, E]
-            acts = [partial(safe.policy, actor, deterministic=True) for actor in actors]
             seen = [rlzoo.data.collect(world, act, key, 2_000, 20) for act in acts]
             distance = [float(cdsa.distances(models, dataset, x).mean()) for x in seen]
             title = f"{base} on {path.stem}, {world.name.partition('/')[2]}"
             report.risks(title, dict(zip(rows, returns, strict=True)), columns={"distance": distance})
+            figures.append(report.returns_figures(f"{title}: return corrected", returns[1].mean(-1))[1])
             worse = base == "td3" and returns[0].mean() < dataset.episode_returns().mean()
             for name, statistic in statistics.items():
                 point, *ends = map(float, report.paired(returns[0], returns[1], statistic))

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import nbformat
@@ -393,7 +394,7 @@ def test_notebook_is_committed_with_small_outputs(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_installs_what_is_missing(path, tmp_path, monkeypatch):
-    """From the clone around it, from the repository that is given, and otherwise it asks for one."""
+    """From the clone around it or beside it, from the repository that is given, and otherwise it asks for one."""
     import importlib.util
 
     source = nbformat.read(path, as_version=4).cells[1].source
@@ -406,7 +407,12 @@ def test_notebook_installs_what_is_missing(path, tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match="give the address of its repository as REPOSITORY"):
         exec(source, {})
     exec(source.replace('REPOSITORY = ""', 'REPOSITORY = "https://host/rlzoo"'), {})
-    assert ran == [str(ROOT), "git+https://host/rlzoo"]
+    (tmp_path / "rlzoo").symlink_to(ROOT)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: SimpleNamespace(origin=None))  # a mere folder
+    exec(source, {})
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: SimpleNamespace(origin="__init__.py"))
+    exec(source, {})
+    assert ran == [str(ROOT), "git+https://host/rlzoo", str(tmp_path / "rlzoo")]
 
 
 def test_the_page_on_notebooks_has_them_all():

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+from typing import NamedTuple
 
 import chex
 import jax
@@ -18,6 +19,7 @@ from rlzoo.drivers import checkpoint
 from rlzoo.drivers.memory import size_in_bytes
 from rlzoo.drivers.train import compiled_chunk, default_in_lanes
 from rlzoo.report import sinks
+from rlzoo.types import Algorithm
 
 KEY = jax.random.key(5)
 KEYS = jax.random.split(KEY, 2)
@@ -285,6 +287,32 @@ def test_save_and_load_of_one_agent_and_of_a_sweep(tiny, runs, trained, tmp_path
     loaded = rlzoo.load(tmp_path / "many", runs)
     assert_same_bits(loaded, trained)
     assert type(loaded) is ppo.State
+
+
+def test_an_algorithm_of_ones_own_needs_no_config_and_no_more_state_than_key_and_clock(cartpole, tmp_path):
+    class Hyper(NamedTuple):
+        rate: float = 0.5
+
+    class State(NamedTuple):
+        total: jax.Array
+        key: jax.Array
+        step: jax.Array
+
+    def step(state, hyper, task):
+        key, draw = jax.random.split(state.key)
+        total = state.total + hyper.rate * jax.random.normal(draw)
+        return State(total, key, state.step + 1), {"walk/total": total}
+
+    def init(key, hyper, task):
+        return State(jnp.float32(0.0), key, jnp.int32(0))
+
+    walk = Algorithm("walk", None, cartpole, Hyper(), {}, init, step, lambda state: (), None, steps_per_update=1)
+    runs = rlzoo.sweep(walk, rlzoo.grid(walk.hyper, rate=[0.5, 2.0]))
+    state, _ = rlzoo.train(runs, KEYS, 4)
+    np.testing.assert_allclose(state.total[1], 4.0 * state.total[0], rtol=1e-6)
+    half, _ = rlzoo.train(runs, KEYS, 2)
+    rlzoo.save(tmp_path / "walk", runs, half)
+    assert_same_bits(rlzoo.resume(runs, rlzoo.load(tmp_path / "walk", runs), 2)[0], state)
 
 
 def test_newest_by_saving_not_by_update_and_old_ones_go(tiny, tmp_path):

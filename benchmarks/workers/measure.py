@@ -1,4 +1,4 @@
-"""What a worker measures, in the same words for every library; needs NumPy and JAX alone."""
+"""How speed is measured, in the same words for every library; importing it needs NumPy and JAX alone."""
 
 import json
 import re
@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,13 +20,43 @@ def case() -> dict[str, Any]:
 
 
 def speed(run: Callable[[], Any], steps: int) -> float:
-    """Environment steps per second: the median of repeats, after one that warms up."""
+    """Steps per second, of whatever one run has `steps` of: the median of repeats, after one that warms up."""
     seconds = []
     for _ in range(REPEATS + 1):
         began = time.perf_counter()
         jax.block_until_ready(run())
         seconds.append(time.perf_counter() - began)
     return steps / float(np.median(seconds[1:]))
+
+
+class Timed(NamedTuple):
+    """One of rlzoo's algorithms, timed."""
+
+    speed: float  # updates per second, over all lanes
+    compile: float  # seconds
+    program: Any  # compiled
+    state: Any  # after the last repeat
+
+
+def timed(algo: Any, lanes: int, updates: int) -> Timed:
+    """Compile `updates` of an algorithm, alone or as a sweep of lanes, and run them repeatedly."""
+    import rlzoo  # the peers' environments have none
+    from rlzoo.drivers.train import compiled_chunk
+
+    key = jax.random.key(0)
+    if lanes > 1:
+        algo, key = rlzoo.sweep(algo), jax.random.split(key, lanes)
+    state = rlzoo.init(algo, key, quiet=True)
+    began = time.perf_counter()
+    program = compiled_chunk(algo, state, updates)
+    compile_seconds = time.perf_counter() - began
+
+    def run() -> Any:
+        nonlocal state
+        state, metrics = rlzoo.resume(algo, state, updates)
+        return state, metrics
+
+    return Timed(speed(run, lanes * updates), compile_seconds, program, state)
 
 
 def peak_memory() -> float:

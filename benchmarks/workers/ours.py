@@ -1,13 +1,9 @@
 """rlzoo's side of the speed table: one measurement, in this process."""
 
-import time
-
-import jax
-from measure import case, say, speed
+from measure import case, say, timed
 
 import rlzoo
 from rlzoo import ppo, sac
-from rlzoo.drivers.train import compiled_chunk
 from rlzoo.types import Box
 
 
@@ -35,21 +31,8 @@ def main() -> None:
         algo = ppo.make(env, ppo.Config(**sizes | {"hidden": tuple(sizes["hidden"])}, activation="tanh", **plain))
     else:
         algo = sac.make(env, sac.Config(**sizes | {"hidden": tuple(sizes["hidden"])}))
-    lanes, updates = asked["lanes"], asked["updates"]
-    key = jax.random.key(0)
-    if lanes > 1:
-        algo, key = rlzoo.sweep(algo), jax.random.split(key, lanes)
-    state = rlzoo.init(algo, key, quiet=True)
-    began = time.perf_counter()
-    compiled_chunk(algo, state, updates)
-    compile_seconds = time.perf_counter() - began
-
-    def run():
-        nonlocal state
-        state, metrics = rlzoo.resume(algo, state, updates)
-        return state, metrics
-
-    say(speed(run, lanes * updates * algo.steps_per_update), compile_seconds)
+    measured = timed(algo, asked["lanes"], asked["updates"])
+    say(measured.speed * algo.steps_per_update, measured.compile)
 
 
 if __name__ == "__main__":

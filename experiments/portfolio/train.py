@@ -1,6 +1,6 @@
 """Who wins when polluters are taxed: A2C and PPO on a market of one's own, swept over the tax in one program each.
 
-    python experiments/portfolio/train.py [--steps 400000] [--seeds 8]
+    python experiments/portfolio/train.py [--steps 400000] [--seeds 8] [--record]
 
 The environment is `market.py` beside this file. The tax is one of its parameters, so it is swept through `task`: five
 taxes × eight seeds are forty agents. Each is then judged on the same episodes with no tax, which leaves the growth of

@@ -95,5 +95,5 @@ def bounded_box(env: Env, who: str, instead: str = "") -> Box:
 
 
 def as_dict(config: Any) -> dict[str, Any]:
-    """The fields of a `Config`, not looked into: a network in it stays a module."""
-    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    """The fields of a `Config`, not looked into: a network in it stays a module. None of None."""
+    return {} if config is None else {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}

@@ -157,7 +157,8 @@ def _scan(step: Callable[..., Any]) -> Callable[..., Any]:
 
 def default_in_lanes(state: Any, lanes: int) -> int:
     """On a CPU one, if many lanes' parameters would drive each other out of its caches at every step; else all."""
-    large = memory.size_in_bytes(state.params) > LARGE * lanes
+    params = getattr(state, "params", None)  # what a State of one's own calls otherwise is taken for small
+    large = memory.size_in_bytes(params) > LARGE * lanes
     return 1 if large and jax.default_backend() == "cpu" else lanes
 
 

@@ -67,11 +67,15 @@ def record(title: str, figures: Sequence[Figure], directory: str | Path = "docs/
         "versions": {name: version(name) for name in ("jax", "flax", "optax", "gymnax", "brax")},
         "date": date.today().isoformat(),
     }
-    slug = re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")
-    (directory / f"{slug}.json").write_text(json.dumps(entry, indent=1) + "\n")
+    (directory / f"{slug(title)}.json").write_text(json.dumps(entry, indent=1) + "\n")
     page = directory.with_suffix(".md")
     page.write_text(_page(directory))
     return page
+
+
+def slug(title: str) -> str:
+    """A title as the name of its file."""
+    return re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")
 
 
 def hardware() -> str:

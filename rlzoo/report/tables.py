@@ -11,7 +11,7 @@ from rlzoo.report.statistics import conditional_value_at_risk, interval, mean, v
 
 
 def table(title: str, scores: Mapping[str, np.ndarray], console: Console | None = None) -> None:
-    """Print IQM, its 95% interval, mean, worst and best seed of each row; the best IQM is bold.
+    """Print IQM, its 95% interval, mean, worst and best seed of each row; the best IQM, as printed, is bold.
 
     Args:
         scores: label -> [S], one score a seed. A failed seed is NaN: it is counted and left out of the other columns.
@@ -20,7 +20,7 @@ def table(title: str, scores: Mapping[str, np.ndarray], console: Console | None 
 
     finite = {label: np.asarray(x)[np.isfinite(x)] for label, x in scores.items()}
     points = {label: interval(x) for label, x in finite.items() if x.size}
-    best = max(points, key=lambda label: float(points[label].point)) if points else None
+    best = max((f"{point.point:.1f}" for point in points.values()), key=float, default=None)
     for label, x in finite.items():
         seeds = _counted(x.size, np.size(scores[label]))
         if not x.size:
@@ -29,7 +29,7 @@ def table(title: str, scores: Mapping[str, np.ndarray], console: Console | None 
         point, low, high = (float(value) for value in points[label])
         between = "–" if np.isnan(low) else f"{low:.1f} … {high:.1f}"
         cells = [f"{point:.1f}", between, f"{x.mean():.1f}", f"{x.min():.1f}", f"{x.max():.1f}", seeds]
-        grid.add_row(label, *cells, style="bold" if label == best and len(points) > 1 else None)
+        grid.add_row(label, *cells, style="bold" if cells[0] == best and len(points) > 1 else None)
     (console or Console()).print(grid)
 
 
