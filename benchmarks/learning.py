@@ -89,6 +89,7 @@ ROWS = (
     *offline("a2pr", "A2PR"),
     Row("a3c", "A3C", "CartPole-v1, 1M steps", "A3C on CartPole-v1, 1M steps"),
     *offline("bc", "BC"),
+    *corrected(),
     *preferred("cpl", "CPL"),
     *preferred("cpl", "SFT"),
     Row("ga3c", "GA3C", "CartPole-v1, 1M steps", "GA3C on CartPole-v1, 1M steps"),

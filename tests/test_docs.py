@@ -78,7 +78,7 @@ import jax, jax.numpy as jnp, numpy as np, rlzoo
 returns, key, M = np.array([100.0]), jax.random.key(0), 50
 obs, action = jnp.zeros((M, 4, 3)), jnp.zeros((M, 4, 1))
 first, second, label = jnp.arange(20), jnp.arange(20) + 20, jnp.ones(20)
-env = rlzoo.envs.make("gymnax/Pendulum-v1")
+env = rlzoo.envs.make("brax/hopper")
 oracle = rlzoo.sac.make(env, rlzoo.sac.Config(hidden=(8,), capacity=1_000, warmup=256))
 oracle_state = rlzoo.init(oracle, key, quiet=True)
 """,
@@ -107,7 +107,7 @@ SMALLER = {
     "sweeps": {},
     "environments": {},
     "qarl": {
-        '*qarl.presets["pendulum"]': "qarl.Config(num_envs=5, hidden=(8,), batch_size=16, capacity=20_000)",
+        '*qarl.presets["pendulum"]': "qarl.Config(num_envs=5, hidden=(8,), batch_size=16, capacity=30_000)",
         "key, 8), 150": "key, 2), 1",
         "0.5, 1.5, 11": "0.5, 1.5, 2",
         "key, 16, grid": "key, 2, grid",
