@@ -438,7 +438,9 @@ def _render(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="rlzoo render", description="Film an episode of a run.", allow_abbrev=False)
     parser.add_argument("directory", type=Path)
     parser.add_argument(
-        "--output", type=Path, help=".gif, .mp4 (with ffmpeg), or brax's .html (default: episode.… in the directory)"
+        "--output",
+        type=Path,
+        help=".gif, .mp4 (pip install imageio-ffmpeg), or brax's .html (default: episode.… in the directory)",
     )
     parser.add_argument("--lane", type=int, nargs=2, default=(0, 0), help="setting and seed of the agent")
     parser.add_argument("--seed", type=int, default=0, help="of the episode")

@@ -112,6 +112,17 @@ def test_a_script_reads_d4rls_files(recorded, tmp_path):
         for name, field in columns.items():
             file[name] = np.asarray(getattr(dataset, field))
         file["timeouts"] = np.asarray(dataset.last)
+    same_rows(place, recorded, tmp_path)
+
+
+def test_a_script_reads_minaris_folders(recorded, tmp_path, monkeypatch):
+    pytest.importorskip("minari")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    data.minari.save("own/pendulum-v0", data.load(recorded["dataset"]), rlzoo.envs.make("gymnax/Pendulum-v1"))
+    same_rows(tmp_path / "own" / "pendulum-v0", recorded, tmp_path)
+
+
+def same_rows(place, recorded, tmp_path):
     alone = runpy.run_path(str(written("bc", rlzoo.bc, recorded, tmp_path, data=place)))
     same = rlzoo.bc.make(rlzoo.envs.make("gymnax/Pendulum-v1"), rlzoo.bc.Config(), data.load(place))
     assert_same_bits(tuple(same.task.transitions), tuple(alone["build"]().task.transitions))

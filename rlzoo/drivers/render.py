@@ -79,7 +79,7 @@ def render(
         rlzoo.render("episode.gif", rlzoo.setting(runs, 0), env, rlzoo.lane(state, 0, 0), jax.random.key(1))
 
     Args: as of `rlzoo.evaluate`, and
-        path: a .gif, or where ffmpeg is installed a .mp4, of gymnax's classic environments, of any whose
+        path: a .gif, or where there is an ffmpeg a .mp4, of gymnax's classic environments, of any whose
             observations are grids of cells, and of others with a ``scene``; an .html of brax's.
         scene: a function of matplotlib's `Axes` that sets the stage and returns a function that draws an observation.
     Raises:

@@ -1,10 +1,12 @@
 """Moving pictures of episodes, drawn from their observations."""
 
 import functools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib import animation
 from matplotlib.axes import Axes
@@ -36,7 +38,7 @@ def animate(
     title: str = "",
     seconds_per_step: float = 0.1,
 ) -> Path:
-    """An episode as a GIF, or as an MP4 where ffmpeg is installed; the caption counts steps and return.
+    """An episode as a GIF, or as an MP4 where there is an ffmpeg; the caption counts steps and return.
 
     Args:
         observations: [L + 1, ...], the first before any step. rewards: [L].
@@ -49,8 +51,12 @@ def animate(
     writers: dict[str, Any] = {".gif": animation.PillowWriter, ".mp4": animation.FFMpegWriter}
     if path.suffix not in writers:
         raise ValueError(f"{path} is no moving picture; give a name that ends in .gif or .mp4")
-    if not writers[path.suffix].isAvailable():
-        raise ValueError(f"{path}: an MP4 needs ffmpeg, which is not on the PATH; install it, or write a .gif")
+    program = _ffmpeg() if path.suffix == ".mp4" else ""
+    if path.suffix == ".mp4" and not program:
+        raise ValueError(
+            f"{path}: an MP4 needs ffmpeg, which is not on the PATH; install it, or the package imageio-ffmpeg, which "
+            "brings one, or write a .gif"
+        )
 
     every = max(1, round(1.0 / (FRAMES_PER_SECOND * seconds_per_step)))
     shown = sorted({*range(0, len(observations), every), len(observations) - 1})
@@ -65,12 +71,24 @@ def animate(
     caption = axes.set_title(" ", fontsize=9)
 
     writer = writers[path.suffix](fps=max(1, round(1.0 / (every * seconds_per_step))))
-    with writer.saving(figure, str(path), dpi=figure.dpi):
+    with matplotlib.rc_context({"animation.ffmpeg_path": program}), writer.saving(figure, str(path), dpi=figure.dpi):
         for t in shown:
             draw(np.asarray(observations[t]))
             caption.set_text(f"{title}   step {t}   return {total[t]:.1f}".strip())
             writer.grab_frame()
     return path
+
+
+def _ffmpeg() -> str:
+    """The program that writes an MP4: on the PATH, or that of the package imageio-ffmpeg; empty if there is none."""
+    if found := shutil.which("ffmpeg"):
+        return found
+    try:
+        import imageio_ffmpeg
+
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError):  # not there, or without a program for this machine
+        return ""
 
 
 def scene_of(name: str, obs_shape: tuple[int, ...]) -> Scene | None:
