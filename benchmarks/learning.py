@@ -64,9 +64,9 @@ def preferred(key: str, algorithm: str) -> list[Row]:
 def corrected() -> list[Row]:
     rows = []
     for data in ("pendulum-medium", "pendulum-medium-replay"):
-        for base, name in (("td3", "TD3, alpha 1e6"), ("td3_bc", "TD3+BC"), ("prdc", "PRDC")):
+        for base, name in (("td3_bc", "TD3+BC"), ("prdc", "PRDC"), ("td3", "TD3")):
             title, figure = f"CDSA-style correction on {data}", f"{base} on {data}, Pendulum-v1: return corrected, IQM"
-            rows.append(Row("cdsa", f"{name}, corrected", f"{data}, return", title, figure))
+            rows.append(Row("cdsa", "CDSA-style", f"{data}, {name} corrected, return", title, figure))
     return rows
 
 
