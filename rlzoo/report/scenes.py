@@ -81,7 +81,7 @@ def animate(
 
 def _ffmpeg() -> str:
     """The program that writes an MP4: on the PATH, or that of the package imageio-ffmpeg; empty if there is none."""
-    if found := shutil.which("ffmpeg"):
+    if found := shutil.which(matplotlib.rcParams["animation.ffmpeg_path"]):
         return found
     try:
         import imageio_ffmpeg
