@@ -51,12 +51,7 @@ def animate(
     writers: dict[str, Any] = {".gif": animation.PillowWriter, ".mp4": animation.FFMpegWriter}
     if path.suffix not in writers:
         raise ValueError(f"{path} is no moving picture; give a name that ends in .gif or .mp4")
-    program = _ffmpeg() if path.suffix == ".mp4" else ""
-    if path.suffix == ".mp4" and not program:
-        raise ValueError(
-            f"{path}: an MP4 needs ffmpeg, which is not on the PATH; install it, or the package imageio-ffmpeg, which "
-            "brings one, or write a .gif"
-        )
+    program = _ffmpeg(path) if path.suffix == ".mp4" else ""
 
     every = max(1, round(1.0 / (FRAMES_PER_SECOND * seconds_per_step)))
     shown = sorted({*range(0, len(observations), every), len(observations) - 1})
@@ -79,16 +74,19 @@ def animate(
     return path
 
 
-def _ffmpeg() -> str:
-    """The program that writes an MP4: on the PATH, or that of the package imageio-ffmpeg; empty if there is none."""
+def _ffmpeg(path: Path) -> str:
+    """The program that writes an MP4: on the PATH, or that of the package imageio-ffmpeg."""
     if found := shutil.which(matplotlib.rcParams["animation.ffmpeg_path"]):
         return found
     try:
         import imageio_ffmpeg
 
         return imageio_ffmpeg.get_ffmpeg_exe()
-    except (ImportError, RuntimeError):  # not there, or without a program for this machine
-        return ""
+    except (ImportError, RuntimeError) as error:  # not there, or without a program for this machine
+        raise ValueError(
+            f"{path}: an MP4 needs ffmpeg, which is not on the PATH; install it, or the package imageio-ffmpeg, which "
+            "brings one, or write a .gif"
+        ) from error
 
 
 def scene_of(name: str, obs_shape: tuple[int, ...]) -> Scene | None:
