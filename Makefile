@@ -11,7 +11,7 @@ test: .venv/ready lint docs
 	$(BIN)/python -m pytest -n 2 --dist loadscope  # two processes: compiling uses one core of each
 
 test-slow: .venv/ready
-	$(BIN)/python -m pytest -m slow -n 2
+	XLA_FLAGS= $(BIN)/python -m pytest -m slow -n 2  # optimised, unlike `test`: here running takes longer than compiling
 
 soak: .venv/ready
 	$(BIN)/python -m pytest -m soak

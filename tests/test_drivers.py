@@ -1,9 +1,11 @@
 """Training, sweeping, evaluating, saving and running, whichever the algorithm."""
 
+import dataclasses
 import json
 import os
 import shutil
 import signal
+from functools import partial
 from typing import NamedTuple
 
 import chex
@@ -15,6 +17,7 @@ from helpers import assert_same_bits, copy
 
 import rlzoo
 from rlzoo import ppo, sac
+from rlzoo.blocks.networks import FeedForward
 from rlzoo.drivers import checkpoint
 from rlzoo.drivers.memory import size_in_bytes
 from rlzoo.drivers.train import compiled_chunk, default_in_lanes
@@ -521,6 +524,18 @@ def test_manifest_says_what_was_saved(tiny, tmp_path):
     assert json.loads(json.dumps(about)) == about
     assert about["algorithm"] == "ppo" and about["env"] == "gymnax/CartPole-v1" and about["config"]["hidden"] == [16]
     assert about["leaves"][".key"].startswith("key<fry>") and {"jax", "rlzoo"} <= set(about["versions"])
+
+
+def test_a_network_with_a_function_is_known_again_in_another_process(tiny):
+    """There the function has another address, which is no part of what was saved."""
+    state = rlzoo.init(tiny, KEY)
+
+    def about():
+        network = partial(FeedForward, activation=lambda x: jnp.tanh(x))
+        return checkpoint.manifest(tiny._replace(config=dataclasses.replace(tiny.config, network=network)), state)
+
+    first, second = about(), about()
+    assert first == second and "<lambda>" in first["config"]["network"]
 
 
 # --- value error ------------------------------------------------------------------------------------------------------

@@ -390,9 +390,10 @@ def test_action_spaces(name):
 
 @pytest.mark.slow
 def test_pessimism_lowers_the_value_error_and_avoids_danger():
-    """The paper's two claims, on a small scale: beta = 0.5 against 0, four seeds."""
-    keys, sizes = jax.random.split(KEY, 4), {"hidden": (64, 64), "warmup": 1_000, "capacity": 50_000}
-    for name, steps in (("gymnax/Pendulum-v1", 8_000), ("rlzoo/RiskyPointMass-v0", 40_000)):
+    """The paper's two claims, on a small scale: beta = 0.5 against 0, medians of four seeds."""
+    keys = jax.random.split(KEY, 4)
+    sizes = {"hidden": (64, 64), "batch_size": 128, "warmup": 1_000, "capacity": 50_000}
+    for name, steps in (("gymnax/Pendulum-v1", 10_000), ("rlzoo/RiskyPointMass-v0", 20_000)):
         env, risky = rlzoo.envs.make(name), "Risky" in name
         preset = stac.presets["risky_point_mass" if risky else "classic"]
         algo = stac.make(env, dataclasses.replace(preset.config, **sizes), preset.hyper)
@@ -408,4 +409,5 @@ def test_pessimism_lowers_the_value_error_and_avoids_danger():
             measured = jax.jit(jax.vmap(jax.vmap(share_in_danger)))(runs.actor(state))
         else:
             measured = rlzoo.value_error(runs, env, state, KEY, 32).mean(-1)
-        assert measured[1].mean() < measured[0].mean()
+        # Of a seed that has learnt nothing yet the error is tens of times the others', in a mean all that counts.
+        assert np.median(measured[1]) < np.median(measured[0])

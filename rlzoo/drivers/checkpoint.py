@@ -22,6 +22,7 @@ from rlzoo.algorithms.config import as_dict
 from rlzoo.data.dataset import checksum
 from rlzoo.drivers import devices
 from rlzoo.drivers.train import float32
+from rlzoo.files import plain
 from rlzoo.types import Algorithm
 
 FORMAT = 2
@@ -62,7 +63,7 @@ def manifest(algo: Algorithm, state: Any) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "algorithm": algo.name,
-        "config": {name: _json(value) for name, value in as_dict(algo.config).items()},
+        "config": plain(as_dict(algo.config)),
         "env": algo.env.name,
         "horizon": algo.env.horizon,
         "task": fingerprint(algo.task),
@@ -288,12 +289,6 @@ def _leaves(state: Any) -> dict[str, str]:
     """Path -> dtype[shape] of every leaf; the clock is the same in all."""
     leaves = jax.tree_util.tree_leaves_with_path(state._replace(step=None))
     return {jax.tree_util.keystr(path): f"{x.dtype}{list(x.shape)}" for path, x in leaves}
-
-
-def _json(value: Any) -> Any:
-    if isinstance(value, tuple | list):
-        return [_json(x) for x in value]
-    return value if isinstance(value, str | int | float | bool | None) else json.loads(json.dumps(repr(value)))
 
 
 def _first_line(error: Exception) -> str:

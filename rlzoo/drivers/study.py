@@ -13,7 +13,6 @@ import csv
 import dataclasses
 import io
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -35,7 +34,7 @@ from rlzoo.drivers.settings import Study, configs, like, read, settings, single,
 from rlzoo.drivers.sweep import sweep
 from rlzoo.drivers.train import float32, steps_after, updates_for
 from rlzoo.envs.vary import with_columns
-from rlzoo.files import read_json, refuse_other, write_json, write_text
+from rlzoo.files import plain, read_json, refuse_other, write_json, write_text
 from rlzoo.machine import SHARE, device_memory, in_bytes
 from rlzoo.types import Algorithm, Env
 
@@ -158,7 +157,7 @@ class _Made:
         """The study in JSON values, by which a resumed one is known again."""
         fields = {field.name: getattr(self.study, field.name) for field in dataclasses.fields(self.study)}
         fields |= {"env": self.env.name, "data": None if self.data is None else checkpoint.fingerprint(self.data)}
-        return {name: _json(value) for name, value in fields.items()}
+        return plain(fields)
 
     def algorithm(self, structure: int) -> Algorithm:
         """With the study's single numbers."""
@@ -345,14 +344,6 @@ def _begun(log: Path, made: _Made, resume: bool) -> list[Part]:
     return parts
 
 
-def _json(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _json(x) for name, x in value.items()}
-    if isinstance(value, tuple | list):
-        return [_json(x) for x in value]
-    return value if isinstance(value, str | int | float | bool | None) else re.sub(r" at 0x\w+", "", repr(value))
-
-
 def _cell(value: Any) -> Any:
     """Of a table: a number, or text."""
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else str(_json(value))
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else str(plain(value))
