@@ -68,7 +68,8 @@ def learning(rows: list[dict[str, str]]) -> list[str]:
     lines.append("|---|---|---:|---:|---:|---:|---|")
     for row in rows:
         between = f"{float(row['low']):.4g} … {float(row['high']):.4g}"
-        cells = [row["algorithm"], row["task"], str(row["seeds"]), f"{float(row['iqm']):.4g}", between, row["worst"]]
+        worst = f"{float(row['worst']):.4g}" if row["worst"] else ""
+        cells = [row["algorithm"], row["task"], str(row["seeds"]), f"{float(row['iqm']):.4g}", between, worst]
         lines.append(f"| {' | '.join([*cells, row['commit']])} |")
     return lines
 
@@ -97,7 +98,8 @@ SPEED = (
     "Memory is that of the process at its peak, or of the accelerator."
 )
 LEARNING = (
-    "Deterministic returns, apart from training, over all seeds; the IQM with its stratified-bootstrap interval. "
+    "Returns of deterministic policies (CPL's and SFT's on Acrobot sampled), apart from training, over all seeds; the "
+    "IQM with its stratified-bootstrap interval. "
     "Commands, hardware and versions are in [results](results.md)."
 )
 

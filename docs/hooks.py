@@ -27,12 +27,17 @@ def page(name: str, module: ModuleType) -> str:
     title, *rest = prose(inspect.getdoc(module) or "").split("\n\n")
     lines = [f"# {title.partition(':')[0].partition(' (')[0]}", "", title, "", "\n\n".join(rest), ""]
     lines += [f"Source: `rlzoo/algorithms/{name}.py`.", "", "## Run it", "", "```sh", command(name, module), "```", ""]
+    if "phase" in module.Config.__dataclass_fields__:
+        lines += ["Without cloning first; with it, see [Preferences](../data.md#preferences).", ""]
     lines += ["As one script that needs no rlzoo:", "", "```sh", eject_command(name, module), "```", ""]
     lines += returns(name)
     lines += ["## Config", "", "Static: a new value compiles a new program.", ""]
-    lines += fields(module, "config", vars(module.Config()))
+    lines += fields(module.Config, {preset: pair.config for preset, pair in module.presets.items()})
     lines += ["## Hyper", "", "Traced: any of them may be swept.", ""]
-    lines += fields(module, "hyper", module.Hyper()._asdict())
+    lines += fields(module.Hyper, {preset: pair.hyper for preset, pair in module.presets.items()})
+    if hasattr(module, "Strength"):
+        lines += ["## Strength", "", "Traced too: numbers of acting, not of training.", ""]
+        lines += fields(module.Strength, {})
     lines += ["## Functions", "", f"::: rlzoo.algorithms.{name}", "    options:", "      show_root_heading: false"]
     lines += [
         "      show_root_toc_entry: false",
@@ -63,22 +68,26 @@ def command(name: str, module: ModuleType) -> str:
         env = "gymnax/CartPole-v1" if name in ("ppo", "a2c", "a3c", "ga3c") else "gymnax/Pendulum-v1"
         steps = {"mixed_ne": 99_990, "qarl": 100_000}.get(name, 100_000)
         return f"rlzoo train {name} --env {env} --steps {steps} --seeds 8"
-    data = "preferences.npz" if "preferences" in inspect.signature(module.make).parameters else "pendulum-medium.npz"
-    return f"rlzoo train {name} --env gymnax/Pendulum-v1 --data {data} --steps 20000 --seeds 8"
+    data, budget = "pendulum-medium.npz", "--steps 20000"
+    if "preferences" in inspect.signature(module.make).parameters:
+        data, budget = "preferences.npz", "--steps 4000"
+        budget = budget if "pendulum" in module.presets else f"--preset small {budget}"
+    return f"rlzoo train {name} --env gymnax/Pendulum-v1 --data {data} {budget} --seeds 8"
 
 
 def eject_command(name: str, module: ModuleType) -> str:
     return command(name, module).replace("rlzoo train", "rlzoo eject").removesuffix(" --seeds 8")
 
 
-def fields(module: ModuleType, part: str, defaults: dict[str, Any]) -> list[str]:
-    """A row a field: its default, what presets put in its place, and what it is, with its source."""
-    said = named.comments(module.Config if part == "config" else module.Hyper)
+def fields(cls: Any, presets: dict[str, Any]) -> list[str]:
+    """A row a field of a `Config` or of numbers: its default, what presets put in its place, what it is, its source."""
+    said = named.comments(cls)
     lines = ["| field | default | presets | |", "|---|---|---|---|"]
-    for field, default in defaults.items():
+    for field in inspect.get_annotations(cls):
+        default = getattr(cls(), field)
         others: dict[str, list[str]] = {}
-        for preset, pair in module.presets.items():
-            value = getattr(getattr(pair, part), field)
+        for preset, values in presets.items():
+            value = getattr(values, field)
             if value != default and value == value:
                 others.setdefault(f"`{value}`", []).append(preset)
         given = ", ".join(f"{value} {' '.join(names)}" for value, names in others.items())

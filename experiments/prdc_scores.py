@@ -47,6 +47,8 @@ for path in options.data:
         episodes = rlzoo.evaluate(runs, env, result.state, jax.random.key(1), 128)
         scores[algorithm] = score(episodes.returns[0].mean(-1))  # [S], of the last policies
     title = f"Offline on {dataset.about.name}, {options.steps // 1_000}k gradient steps, normalised score"
+    if not {"bc", "td3_bc"} & set(scores):
+        title += f": {', '.join(scores)}"  # without those that set the bar, a record of its own
     rlzoo.report.table(title, scores)
     rlzoo.report.curves(f"runs/offline_{dataset.about.name}.png", curves, title=dataset.about.name)
     base = max((rlzoo.report.iqm(scores[x]) for x in ("bc", "td3_bc") if x in scores), default=-np.inf)

@@ -251,7 +251,7 @@ def test_the_command_of_an_algorithms_page_runs(name, elsewhere):
     line = hooks.command(name, module)
     call(f"{line} --plan")
     if named.is_offline(module):
-        call(line.replace("--steps 20000", "--steps 4").replace("--seeds 8", "--seeds 2 --eval-episodes 2"))
+        call(re.sub(r"--steps \d+", "--steps 4", line).replace("--seeds 8", "--seeds 2 --eval-episodes 2"))
 
 
 def test_every_command_line_option_in_the_docs_exists(capsys):
@@ -355,7 +355,8 @@ def test_an_algorithms_page_says_what_its_file_says(name):
     module = rlzoo.ALGORITHMS[name]
     page = hooks.page(name, module)
     assert "arxiv.org/abs/" in page or name == "bc"  # of 1991
-    for field in (*module.Config.__dataclass_fields__, *module.Hyper._fields):
+    strength = getattr(module, "Strength", module.Hyper)._fields
+    for field in (*module.Config.__dataclass_fields__, *module.Hyper._fields, *strength):
         row = re.search(rf"^\| `{field}` \| .* \| (.*) \|$", page, re.M)
         assert row and row[1], field
     assert f"rlzoo train {name} " in page

@@ -189,7 +189,7 @@ def test_recorded_figures_say_whether_the_bar_is_met(tmp_path):
     page = report.record("A title, of 1M", figures, tmp_path / "results")
     text = page.read_text()
     assert "| fast | 2 × |  | >= 1.5 | met |" in text and "| slow | 2 s |  | <= 1 | **not met** |" in text
-    assert "return, mean | 2.5" in text and "return, IQM | 2.5" in text and "4 seeds, worst 1.0" in text
+    assert "return, mean | 2.5" in text and "return, IQM | 2.5" in text and "4 seeds, lowest 1" in text
     entry = json.loads((tmp_path / "results" / "a_title_of_1m.json").read_text())
     assert {"hardware", "commit", "command", "versions", "date"} <= set(entry)
     report.record("Another", figures[:1], tmp_path / "results")

@@ -3,9 +3,12 @@
 Mnih et al. 2016, arXiv:1602.01783, Alg. S3; advantages: Schulman et al. 2016, arXiv:1506.02438, Eq. 16.
 Shapes: T = num_steps, N = num_envs; arrays are time-major [T, N, ...]; a sweep adds leading axes.
 
-Departures from the paper: N environments step together and give one gradient, the mean over their T N steps, which
-goes on through resets; orthogonal initialisation; and, where asked for, normalised observations and rewards,
-lambda-returns and Adam. Episodes cut by a time limit bootstrap from the value of their true last observation.
+Departures from the paper: N environments step together and give one gradient, the mean over their T N steps, which goes
+on through resets and is clipped at 0.5; policy and value share no layers, initialisation is orthogonal, the rate is
+constant unless ``anneal_steps`` is given; and, where asked for, as by the presets, normalised observations and rewards,
+lambda-returns and Adam. Episodes cut by a time limit bootstrap from the value of their true last observation. The
+numbers of `Hyper` are those of OpenAI Baselines' A2C, where the rate falls to 0 and ``value_coef`` is on the whole
+squared error.
 """
 
 from collections.abc import Callable
@@ -51,7 +54,7 @@ class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
     anneal_steps: float = INF  # environment steps until the rate has fallen linearly to 0; inf: constant
     gamma: float = 0.99  # discount per environment step
     gae_lambda: float = 1.0  # trace decay per environment step; 1: the paper's longest n-step return
-    entropy_coef: float = 0.01  # beta of Alg. S3, reward units per nat
+    entropy_coef: float = 0.01  # beta of the paper's Section 4, reward units per nat
     value_coef: float = 0.5  # on half the squared error
     max_grad_norm: float = 0.5  # global L2 norm of the mean gradient; inf: not clipped
     decay: float = 0.99  # of the average of squared gradients: RMSProp's, or Adam's beta_2

@@ -9,8 +9,12 @@ updates as theirs. One `step` is a round of W updates. Under the round-robin sch
 its rollout depends on its own snapshot and environment only, so the rollouts and gradients of a round are computed
 side by side and then applied one after another, which is the literal loop with its numbers unchanged.
 
-Departures from the paper: updates are whole (lock-free threads may tear or overwrite each other's), initialisation
-is orthogonal, and episodes cut by a time limit bootstrap from the value of their true last observation.
+Departures from the paper: updates are whole (lock-free threads may tear or overwrite each other's); policy and value
+share no layers, initialisation is orthogonal, and the learning rate stays where it is unless ``anneal_steps`` is given;
+of continuous actions the spread is learned and the same in all states, and rollouts are short here too, not whole
+episodes; and episodes cut by a time limit bootstrap from the value of their true last observation. The numbers of
+`Hyper` are those of the reproduction async-rl, whose details the paper's first author confirmed; the paper draws its
+rates from 1e-4 to 1e-2. So is the weight of the value's loss: (R - V)^2 / 4 in all, where Alg. S3 has (R - V)^2.
 """
 
 from collections.abc import Callable
@@ -66,7 +70,7 @@ class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
     learning_rate: float = 7e-4  # of RMSProp
     anneal_steps: float = INF  # environment steps until the rate has fallen linearly to 0; inf: constant
     gamma: float = 0.99  # discount per environment step
-    entropy_coef: float = 0.01  # beta of Alg. S3, reward units per nat
+    entropy_coef: float = 0.01  # beta of the paper's Section 4, reward units per nat
     value_coef: float = 0.5  # on half the squared error
     max_grad_norm: float = 40.0  # global L2 norm of a worker's summed gradient; inf: not clipped
     decay: float = 0.99  # of RMSProp's average of squared gradients
@@ -88,7 +92,10 @@ class State(NamedTuple):  # all the next update needs, and nothing else
 def actor_critic_loss(
     log_prob: Float[Array, "*B"], value: Float[Array, "*B"], target: Float[Array, "*B"]
 ) -> tuple[Float[Array, "*B"], Float[Array, "*B"]]:
-    """Alg. S3: -log pi(a|s) (R - V(s)) with the advantage held constant, and (R - V(s))^2 / 2 with R held constant."""
+    """-log pi(a|s) (R - V(s)) with the advantage held constant, and (R - V(s))^2 / 2 with R held constant.
+
+    Those of Alg. S3 but for the half, which makes ``value_coef`` what the reproductions call so.
+    """
     error = jax.lax.stop_gradient(target) - value
     return -log_prob * jax.lax.stop_gradient(error), 0.5 * error**2
 

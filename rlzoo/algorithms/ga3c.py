@@ -9,9 +9,13 @@ Agents hold no parameters. The prediction queue makes them act with parameters t
 ``training_lag`` updates ago, with the parameters of ``prediction_lag`` updates before that. No correction is made
 for the difference, as in the paper. With both lags 0 this is A2C.
 
-Departures from the paper: the lags are constant, where queues make them vary; gradients are means over the batch, not
-sums; an episode's last step and reward are kept, where the paper's code drops them; the bootstrap is the value of
-the true successor, not of the last state visited; initialisation is orthogonal.
+Departures from the paper: the lags are constant, where queues make them vary; an update is of all agents at once, not
+of the item that is next, so gradients are means over the batch, not sums, and rollouts go on through resets; an
+episode's last step and reward are kept, where the authors' code drops them; the bootstrap is the value of the true
+successor, not of the last state visited; probabilities are not held above 1e-6; policy and value share no layers,
+initialisation is orthogonal. The numbers of `Hyper` suit means and are those of `rlzoo.a2c`, so that without lags this
+is A2C: the authors' code has a rate of 3e-4, RMSProp's eps 0.1 on averages that begin at 1, no clipping, and the whole
+(R - V)^2 / 2.
 """
 
 from collections.abc import Callable
@@ -56,7 +60,7 @@ class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
     anneal_steps: float = INF  # environment steps until the rate has fallen linearly to 0; inf: constant
     gamma: float = 0.99  # discount per environment step
     gae_lambda: float = 1.0  # trace decay per environment step; 1: the paper's longest n-step return
-    entropy_coef: float = 0.01  # beta of Alg. S3, reward units per nat
+    entropy_coef: float = 0.01  # beta of Mnih et al.'s Section 4, reward units per nat
     value_coef: float = 0.5  # on half the squared error
     max_grad_norm: float = 0.5  # global L2 norm of the mean gradient; inf: not clipped
     decay: float = 0.99  # of RMSProp's average of squared gradients

@@ -1,7 +1,9 @@
 """IQL: implicit Q-learning, which asks the critics for no action that is not in the data; offline.
 
 Kostrikov et al. 2022, arXiv:2110.06169, Eq. 5 to 7, in the order of updates of Hejna et al. 2024 (arXiv:2310.13639),
-whose P-IQL is built on it: V, policy, critics, target.
+whose P-IQL is built on it: V, policy, critics, target. Departures from Kostrikov's code: observations are normalised by
+the dataset's moments; layers begin as PyTorch's do; and rewards are left alone unless ``reward_scale`` says otherwise,
+where they scale those of MuJoCo's locomotion to 1000 / (best - worst return of the data), which beta = 3 is for.
 Shapes: B = batch_size, A = action dimensions, N = rows of the dataset; the two critics are a leading axis. A sweep
 adds leading axes, and all its lanes share one dataset, the `task`. Actions are in [-1, 1], whatever the box.
 """

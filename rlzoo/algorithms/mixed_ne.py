@@ -15,9 +15,10 @@ Shapes: N = num_envs, T = num_steps, B = batch_size, A = action dimensions. A sw
 
 Departures from the paper: one step of each policy at a time, and policies act as they are, where the paper takes
 several steps and averages them. From the code: the adversary's action in the critics' target is drawn from its own
-policy, not from the protagonist's. The noise decays once, not again inside of the optimiser. Q is the least of both
-critics for either player. log pi is exact. An update is T steps in each of N environments and its gradient steps, as in
-`rlzoo.sac`; the first steps, of the policies as they begin, belong to `init`.
+policy, not from the protagonist's. Both players step from the same two actions, where the code draws them anew after
+the protagonist's step. The noise decays once, not again inside of the optimiser, and eta is constant, where the
+optimiser takes 1e-5 of it off a step. log pi is exact. An update is T steps in each of N environments and its gradient
+steps, as in `rlzoo.sac`; the first steps, of the policies as they begin, belong to `init`.
 """
 
 import math

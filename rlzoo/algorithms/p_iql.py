@@ -1,11 +1,13 @@
 """P-IQL: a reward model learned from preferences, and IQL on its rewards at the same time; offline, CPL's baseline.
 
-As Hejna et al. 2024 (arXiv:2310.13639) ran it. The reward model is Bradley and Terry's on undiscounted sums,
+After Hejna et al. 2024 (arXiv:2310.13639). The reward model is Bradley and Terry's on undiscounted sums,
 
   loss = cross-entropy of sigmoid(sum_t r(s, a)_2 - sum_t r(s, a)_1) with the label,
 
 trained for the first ``reward_steps`` and fixed from then on; its constant is free. IQL takes the transitions of both
-segments, k - 1 of each, with the rewards of the moment; nothing terminates.
+segments, k - 1 of each, with the rewards of the moment; nothing terminates. Departures from the authors' code: no
+dropout in the policy, where they have 0.25; rewards and advantages are those after the step of the reward model and of
+V, not before it.
 Shapes: B = batch_size comparisons, n = 2 B segments of k steps. A sweep adds leading axes; all lanes share the
 preferences, the `task`. Actions are in [-1, 1], whatever the environment's box. A batch is drawn with replacement.
 """

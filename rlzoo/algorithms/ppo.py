@@ -5,10 +5,10 @@ Shapes: T = num_steps, N = num_envs, B = T N / num_minibatches; arrays are time-
 a sweep adds leading axes.
 
 Departures from the paper, all common practice (Engstrom et al. 2020, arXiv:2005.12729; Andrychowicz et al. 2021,
-arXiv:2006.05990): separate networks for policy and value on vectors, orthogonal initialisation, normalised
-observations, rewards and advantages, gradients clipped by their global norm, and, where asked for, a clipped value
-loss and no further gradient steps once the KL divergence is too large. Episodes cut by a time limit bootstrap from
-the value of their true last observation.
+arXiv:2006.05990): orthogonal initialisation, normalised observations and rewards, cut at +-10, normalised advantages,
+Adam's eps of 1e-5, gradients clipped by their global norm, and, where asked for, a clipped value loss and no further
+gradient steps once the KL divergence is too large. Episodes cut by a time limit bootstrap from the value of their true
+last observation.
 """
 
 from collections.abc import Callable

@@ -20,9 +20,10 @@ components of the push. A sweep adds leading axes.
 Departures from the code: the curriculum's problem has one unknown and is solved on a grid. log pi is exact, without the
 1e-6 inside of its logarithm. Where episodes end early, a phase is E H steps nevertheless, temperatures go round, and J
 is of the first E episodes. The force curriculum's players see their budget as a share of the limit. Evaluation is at
-alpha 0 during training too. With N > 1 the episodes run side by side, in the same ratio of updates to steps but for
-those that are left: a mode of ours, faster where environments are cheap in numbers. RARL, the force curriculum, CAT and
-SAC are the same file with another ``opponent``.
+alpha 0 during training too, and of the policy's mode unless asked otherwise, where the code always samples. CAT's
+disturbed actions are kept as they reach the environment, inside of the box. With N > 1 the episodes run side by side,
+in the same ratio of updates to steps but for those that are left: a mode of ours, faster where environments are cheap
+in numbers. RARL, the force curriculum, CAT and SAC are the same file with another ``opponent``.
 """
 
 import math
@@ -228,20 +229,20 @@ def attack(
 ) -> Float[Array, "*B A"]:
     """CAT's myopic disturbance: gradient descent on the policy's density at the action, within an L2 ball.
 
-    a <- a - 3 dp(a)/da of each dimension, p the normal before the squashing (as the code has it), until no change is
-    more than 0.001, and 26 times at most.
+    a <- a - 3 dp(a)/da of each dimension, p the normal before the squashing (as the code has it), twice, and then until
+    no change is more than 0.001, 25 times at most.
     """
     std = jnp.exp(log_std)
 
-    def descend(_, carry):
+    def descend(i, carry):
         a, moving = carry
         density = jnp.exp(-0.5 * ((a - mean) / std) ** 2) / (std * math.sqrt(2.0 * math.pi))
         change = 3.0 * density * (a - mean) / std**2
         a = jnp.where(moving, a + change, a)
-        return a, moving & (jnp.abs(change) > 1e-3).any(axis=-1, keepdims=True)
+        return a, moving & ((i == 0) | (jnp.abs(change) > 1e-3).any(axis=-1, keepdims=True))
 
     moving = jnp.ones((*action.shape[:-1], 1), bool)
-    delta = jax.lax.fori_loop(0, 26, descend, (action, moving))[0] - action
+    delta = jax.lax.fori_loop(0, 27, descend, (action, moving))[0] - action
     size = jnp.sqrt(jnp.sum(delta**2, axis=-1, keepdims=True))
     return delta * jnp.minimum(1.0, radius[..., None] / jnp.maximum(size, 1e-12))
 

@@ -6,7 +6,8 @@ adds leading axes, and all its lanes share one dataset, the `task`.
 
 One `step` is ``policy_delay`` critic steps and then one of the policy and of all targets, on the last minibatch: TD3's
 counter, which starts at 1, without a branch. The budget of an offline run counts critic steps. Actions are in [-1, 1],
-whatever the environment's box. Observations are normalised by the dataset's moments, as in the authors' code.
+whatever the environment's box. As in the authors' code observations are normalised by the dataset's moments, and lambda
+is of the mean |Q| at the policy's actions, where Eq. 5 has the data's.
 """
 
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ def critic_loss(q: Float[Array, "E *B"], target: Float[Array, "*B"]) -> Float[Ar
 
 
 def value_loss(q: Float[Array, "*B"], alpha: Float[Array, ""] | float) -> Float[Array, "*B"]:
-    """-lambda Q(s, pi(s)) with lambda = alpha / mean |Q|, held constant, Eq. 5."""
+    """-lambda Q(s, pi(s)) with lambda = alpha / mean |Q(s, pi(s))|, held constant: Eq. 5 in the authors' code."""
     return -alpha / jax.lax.stop_gradient(jnp.abs(q).mean()) * q
 
 

@@ -44,7 +44,7 @@ def returns_figures(what: str, scores: np.ndarray, bar: str = "") -> list[Figure
     """Mean over all seeds against the bar, and the IQM with its interval, of scores [S]."""
     scores = np.asarray(scores, float)
     point, low, high = (float(x) for x in interval(scores))
-    over = f"{scores.size} seeds, worst {scores.min():.1f}"
+    over = f"{scores.size} seeds, lowest {scores.min():.4g}"
     return [
         Figure(f"{what}, mean", float(scores.mean()), bar=bar, note=over),
         Figure(f"{what}, IQM", point, low=low, high=high, note=over),
