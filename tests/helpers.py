@@ -226,3 +226,21 @@ def numpy_td3_critics(start, dataset, rows, noise, hyper):
         ended |= batch[-1].any()
     assert ended, "no terminated row among these: choose another key"
     return critics, np.mean(errors), batch[0], batch[1]
+
+
+def numpy_standardised(moments, x, mean=True):
+    """In standard deviations, clipped to +-10; rewards keep their mean."""
+    return np.clip((x - moments.mean * mean) / np.sqrt(moments.var + 1e-8), -10, 10)
+
+
+def numpy_return_moments(state, batch, gamma):
+    """The running moments of the discounted return over everything seen so far, and the returns that go on."""
+    old, running = float64((state.return_moments, state.running_return))
+    done, discounted = batch.terminated + batch.truncated > 0, np.zeros_like(batch.reward)
+    for t in range(len(batch.reward)):
+        discounted[t] = running = gamma * running + batch.reward[t]
+        running = np.where(done[t], 0.0, running)
+    n, m = float(old.samples), discounted.size
+    delta = discounted.mean() - old.mean
+    var = (n * old.var + m * discounted.var() + delta**2 * n * m / (n + m)) / (n + m)
+    return old._replace(samples=n + m, mean=old.mean + delta * m / (n + m), var=var), running

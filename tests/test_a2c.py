@@ -13,11 +13,13 @@ from helpers import (
     numpy_forward,
     numpy_gae,
     numpy_log_prob_and_entropy,
+    numpy_return_moments,
+    numpy_standardised,
 )
 
 import rlzoo
 from rlzoo import a2c, ga3c
-from rlzoo.blocks import networks, rollout
+from rlzoo.blocks import moments, networks, rollout
 
 KEY = jax.random.key(3)
 SMALL = {"num_envs": 3, "num_steps": 40, "hidden": (3,)}
@@ -41,11 +43,11 @@ def short(name, horizon=13):
     return rlzoo.envs.make(raw, params=params.replace(max_steps_in_episode=horizon))
 
 
-@pytest.mark.parametrize("optimiser", ["rmsprop", "adam"])
-@pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1"])
-def test_one_update_against_numpy(name, optimiser):
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize(("name", "optimiser"), [("CartPole-v1", "adam"), ("Pendulum-v1", "rmsprop")])
+def test_one_update_against_numpy(name, optimiser, normalised):
     env, hyper = short(name), a2c.Hyper(**HYPER)
-    config = a2c.Config(**SMALL, optimiser=optimiser)
+    config = a2c.Config(**SMALL, optimiser=optimiser, normalise_obs=normalised, normalise_reward=normalised)
     algo = a2c.make(env, config, hyper)
     discrete = "CartPole" in name
     start = copy(rlzoo.train(algo, KEY, 2)[0])  # so that the optimiser's averages are not those of the start
@@ -56,19 +58,26 @@ def test_one_update_against_numpy(name, optimiser):
     _, act_key = jax.random.split(start.key)
 
     def act(obs, key):
+        obs = moments.normalise(start.obs_moments, obs) if normalised else obs
         action = network.apply(start.params, obs)[0].sample(key)
         return env.action_space.from_policy(action), action
 
     _, batch, action, _ = rollout.collect(env, act, start.envs, act_key, env.params, config.num_steps)
     batch, action = float64(batch), np.asarray(action, np.int64 if discrete else np.float64)
     assert batch.truncated.any()
-    params = float64(start.params)["params"]
-    value, next_value = (numpy_forward(params, obs)[1] for obs in (batch.obs, batch.next_obs))
-    advantage = numpy_gae(batch, batch.reward, value, next_value, hyper.gamma, hyper.gae_lambda)
+    params, obs, next_obs, reward = float64(start.params)["params"], batch.obs, batch.next_obs, batch.reward
+    if normalised:  # observations by the moments of before, rewards by those of now
+        obs, next_obs = (numpy_standardised(float64(start.obs_moments), x) for x in (obs, next_obs))
+        return_moments, running = numpy_return_moments(start, batch, hyper.gamma)
+        np.testing.assert_allclose(after.return_moments.var, return_moments.var, rtol=1e-4)
+        np.testing.assert_allclose(after.running_return, running, rtol=1e-4, atol=1e-4)
+        reward = numpy_standardised(return_moments, reward, mean=False)
+    value, next_value = (numpy_forward(params, x)[1] for x in (obs, next_obs))
+    advantage = numpy_gae(batch, reward, value, next_value, hyper.gamma, hyper.gae_lambda)
     target = advantage + value
 
     def loss(params):
-        head, new_value = numpy_forward(params, batch.obs)
+        head, new_value = numpy_forward(params, obs)
         log_prob, entropy = numpy_log_prob_and_entropy(params, head, action, discrete)
         surrogate, error = -(log_prob * advantage).mean(), 0.5 * ((new_value - target) ** 2).mean()
         return (
@@ -87,16 +96,16 @@ def test_one_update_against_numpy(name, optimiser):
     assert norm > hyper.max_grad_norm  # so that clipping is tested
     grads = [g * hyper.max_grad_norm / norm for g in grads]
     rate = hyper.learning_rate * (1 - 2 * 120 / hyper.anneal_steps)
-    moments = start.opt_state[1][0]
+    averages = start.opt_state[1][0]
     nu = [
         hyper.decay * n + (1 - hyper.decay) * g**2
-        for n, g in zip(jax.tree.leaves(float64(moments.nu)), grads, strict=True)
+        for n, g in zip(jax.tree.leaves(float64(averages.nu)), grads, strict=True)
     ]
     if optimiser == "rmsprop":
         updates = [g / np.sqrt(n + hyper.eps) for g, n in zip(grads, nu, strict=True)]
     else:
-        mu = [0.9 * m + 0.1 * g for m, g in zip(jax.tree.leaves(float64(moments.mu)), grads, strict=True)]
-        count = int(moments.count) + 1
+        mu = [0.9 * m + 0.1 * g for m, g in zip(jax.tree.leaves(float64(averages.mu)), grads, strict=True)]
+        count = int(averages.count) + 1
         updates = [
             m / (1 - 0.9**count) / (np.sqrt(n / (1 - hyper.decay**count)) + hyper.eps)
             for m, n in zip(mu, nu, strict=True)

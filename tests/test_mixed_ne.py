@@ -49,7 +49,7 @@ def batch_of(rows=8):
     keys = jax.random.split(KEY, 4)
     obs, next_obs = (jax.random.normal(k, (rows, 2)) for k in keys[:2])
     ended, action = jnp.arange(rows) % 3 == 0, jax.random.uniform(keys[2], (rows, 2), minval=-SCALE, maxval=SCALE)
-    return Transition(obs, action, jax.random.normal(keys[3], (rows,)), ended, jnp.zeros(rows, bool), next_obs)
+    return Transition(obs, action, jax.random.normal(keys[3], (rows,)), ended, jnp.arange(rows) % 3 == 1, next_obs)
 
 
 def start_of(algo):

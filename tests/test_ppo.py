@@ -13,10 +13,12 @@ from helpers import (
     numpy_forward,
     numpy_gae,
     numpy_log_prob_and_entropy,
+    numpy_return_moments,
+    numpy_standardised,
 )
 
 import rlzoo
-from rlzoo import ppo
+from rlzoo import a2c, ppo
 from rlzoo.blocks import returns, rollout
 
 KEY = jax.random.key(11)
@@ -82,7 +84,6 @@ def test_one_update_against_numpy(name):
 
     # The experience of that update: the same keys through the same rollout.
     params, obs_moments = float64(start.params)["params"], float64(start.obs_moments)
-    normalise = lambda obs: np.clip((obs - obs_moments.mean) / np.sqrt(obs_moments.var + 1e-8), -10, 10)  # noqa: E731
     _, act_key, _ = jax.random.split(start.key, 3)
     from rlzoo.blocks import moments, networks
 
@@ -95,25 +96,17 @@ def test_one_update_against_numpy(name):
 
     _, batch, action, _ = rollout.collect(env, act, start.envs, act_key, env.params, CONFIG.num_steps)
     batch, action = float64(batch), np.asarray(action, np.int64 if discrete else np.float64)
-    done = (batch.terminated + batch.truncated) > 0
     assert batch.truncated.any()
 
-    # Reward in units of the discounted return's standard deviation, over everything seen so far.
-    running, discounted = float64(start.running_return), np.zeros_like(batch.reward)
-    for t in range(CONFIG.num_steps):
-        discounted[t] = running = HYPER.gamma * running + batch.reward[t]
-        running = np.where(done[t], 0.0, running)
-    old = float64(start.return_moments)
-    n, m = float(old.samples), discounted.size
-    delta = discounted.mean() - old.mean
-    var = (n * old.var + m * discounted.var() + delta**2 * n * m / (n + m)) / (n + m)
-    np.testing.assert_allclose(after.return_moments.var, var, rtol=1e-4)
+    # Reward in units of the discounted return's standard deviation.
+    return_moments, running = numpy_return_moments(start, batch, HYPER.gamma)
+    np.testing.assert_allclose(after.return_moments.var, return_moments.var, rtol=1e-4)
     np.testing.assert_allclose(after.running_return, running, rtol=1e-4, atol=1e-4)
-    reward = np.clip(batch.reward / np.sqrt(var + 1e-8), -10, 10)
+    reward = numpy_standardised(return_moments, batch.reward, mean=False)
 
-    obs = normalise(batch.obs)
+    obs = numpy_standardised(obs_moments, batch.obs)
     head, value = numpy_forward(params, obs)
-    _, next_value = numpy_forward(params, normalise(batch.next_obs))
+    _, next_value = numpy_forward(params, numpy_standardised(obs_moments, batch.next_obs))
     log_prob, _ = numpy_log_prob_and_entropy(params, head, action, discrete)
     advantage = numpy_gae(batch, reward, value, next_value, HYPER.gamma, HYPER.gae_lambda)
     target = advantage + value
@@ -174,14 +167,19 @@ def test_kl_stop_takes_no_further_step_within_the_update():
     assert share[0] == 1.0 and 0.1 <= share[1] < 0.8 and share[2] <= 0.2
 
 
-def test_first_observation_is_normalised_like_all_others(tiny):
-    """The policy of a State acts on normalised observations from the first step of a rollout."""
-    state, _ = rlzoo.train(tiny, KEY, 3)
-    actor = tiny.actor(state)
-    shifted = actor._replace(obs_moments=actor.obs_moments._replace(mean=actor.obs_moments.mean + 1.0))
-    obs = state.envs.obs
-    same = tiny.policy(shifted, obs + 1.0, KEY, deterministic=False)
-    np.testing.assert_array_equal(same, tiny.policy(actor, obs, KEY, deterministic=False))
+@pytest.mark.parametrize(
+    ("module", "options"), [(ppo, {"num_minibatches": 2}), (a2c, {"normalise_obs": True})], ids=["ppo", "a2c"]
+)
+def test_the_policy_acts_on_normalised_observations(module, options, cartpole):
+    """Those that are far from 0 are told apart as those around it are."""
+    algo = module.make(cartpole, module.Config(num_envs=4, num_steps=16, hidden=(16,), **options))
+    state, _ = rlzoo.train(algo, KEY, 3)
+    actor = algo.actor(state)
+    shifted = actor._replace(obs_moments=actor.obs_moments._replace(mean=actor.obs_moments.mean + 100.0))
+    obs = jax.random.normal(KEY, (200, 4))
+    actions = np.asarray(algo.policy(actor, obs, KEY, deterministic=True))
+    assert 0.1 < actions.mean() < 0.9
+    assert (algo.policy(shifted, obs + 100.0, KEY, deterministic=True) == actions).mean() > 0.97  # but for rounding
 
 
 def test_own_network_module(cartpole):

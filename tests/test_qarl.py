@@ -115,7 +115,7 @@ def batch_of(nets_inputs=3, actions=2, rows=8, alpha=None, key=KEY):
     obs, next_obs = (x.at[:, -1].set(alpha) for x in (obs, next_obs))
     ended = jnp.arange(rows) % 3 == 0
     action = jax.random.uniform(keys[2], (rows, actions), minval=-1.0)
-    return Transition(obs, action, jax.random.normal(keys[3], (rows,)), ended, jnp.zeros(rows, bool), next_obs)
+    return Transition(obs, action, jax.random.normal(keys[3], (rows,)), ended, jnp.arange(rows) % 3 == 1, next_obs)
 
 
 def learner_of(nets, batch, temperature=0.3):

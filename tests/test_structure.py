@@ -56,12 +56,20 @@ def test_imports_go_down_only(path):
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "algorithms").glob("*.py")), ids=lambda path: path.stem)
-def test_algorithms_import_no_other_make_and_hold_no_cond(path):
-    tree = ast.parse(path.read_text())
-    assert not any(name.endswith(".make") for name in imported(tree))
-    assert not [
-        node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in ("cond", "while_loop")
-    ]
+def test_algorithms_import_no_other_make(path):
+    assert not any(name.endswith(".make") for name in imported(ast.parse(path.read_text())))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for floor in ("algorithms", "blocks", "envs") for path in sorted((ROOT / floor).glob("*.py"))],
+    ids=lambda path: f"{path.parent.stem}-{path.stem}",
+)
+def test_what_is_vmapped_holds_no_cond(path):
+    """Under vmap all branches run, and a loop runs to its slowest lane."""
+    tree, branching = ast.parse(path.read_text()), {"cond", "switch", "while_loop"}
+    assert not branching & {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert not branching & {name.rpartition(".")[2] for name in imported(tree)}
 
 
 def test_importing_rlzoo_is_light():
