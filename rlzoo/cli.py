@@ -275,6 +275,15 @@ def _keys(about: dict[str, Any]) -> Any:
     return jax.random.split(jax.random.key(about["seed"]), about["seeds"])
 
 
+def _episodes_key(seed: int) -> Any:
+    """Of episodes that training has not seen: its own keys come of the seed alone."""
+    import jax
+
+    from rlzoo.drivers.evaluate import EVALUATION_SEED
+
+    return jax.random.fold_in(jax.random.key(EVALUATION_SEED), seed)
+
+
 def _options(module: ModuleType, preset: Any) -> type:
     """`TrainOptions` with ``config`` and ``hyper`` of an algorithm, their defaults from the preset."""
     import tyro
@@ -396,7 +405,6 @@ def _draw_results(asked: Any, directory: Path, results: list[dict[str, Any]]) ->
 
 
 def _eval(argv: list[str]) -> int:
-    import jax
 
     import rlzoo
     from rlzoo.drivers.train import steps_after
@@ -412,7 +420,7 @@ def _eval(argv: list[str]) -> int:
     _cache_programs()
     runs = build(about)
     state = rlzoo.load(options.directory / "checkpoints", runs)
-    key = jax.random.key(options.seed)
+    key = _episodes_key(options.seed)
     episodes = rlzoo.evaluate(runs, runs.env, state, key, options.episodes, deterministic=not options.stochastic)
     how = "sampled" if options.stochastic else "deterministic"
     title = f"{runs.name} on {runs.env.name} at {steps_after(runs, int(state.step)):,} steps, {how} return"
@@ -431,7 +439,6 @@ def _plot(argv: list[str]) -> int:
 
 
 def _render(argv: list[str]) -> int:
-    import jax
 
     import rlzoo
 
@@ -451,7 +458,7 @@ def _render(argv: list[str]) -> int:
     output = options.output or options.directory / f"episode.{'html' if about['env'].startswith('brax/') else 'gif'}"
     _cache_programs()
     algo, state = _agent(options.directory, about, options.lane)
-    key = jax.random.key(options.seed)
+    key = _episodes_key(options.seed)
     print(rlzoo.render(output, algo, algo.env, state, key, deterministic=not options.stochastic))
     return 0
 
@@ -492,7 +499,7 @@ def _collect(argv: list[str]) -> int:
         raise ValueError("--replay takes all that the buffer holds; leave --rows out")
     _cache_programs()
     about = rlzoo.data.About(options.output.stem, "", options.random_score, options.expert_score)
-    keys = jax.random.split(jax.random.key(options.seed), len(options.source))
+    keys = jax.random.split(_episodes_key(options.seed), len(options.source))
     datasets = [_recorded(source, key, about, options) for source, key in zip(options.source, keys, strict=True)]
     dataset = rlzoo.data.concatenate(*datasets)
     print(rlzoo.data.quality(dataset))

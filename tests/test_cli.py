@@ -167,6 +167,19 @@ def test_help(capsys):
     assert code == 0 and "--hyper.learning-rate" in out and "of Adam" in re.sub(r"\s+", " ", out)
 
 
+def test_episodes_are_not_those_of_training():
+    """No key of the one, nor what is split from it, is one of the other."""
+
+    def all_of(key):
+        keys = jax.random.key_data(jax.random.split(key, 64)).tolist()
+        return {tuple(word) for word in [*keys, jax.random.key_data(key).tolist()]}
+
+    trained = set().union(*(all_of(key) for seed in range(4) for key in [jax.random.key(seed)]))
+    later = set().union(*(all_of(key) for key in jax.random.split(jax.random.key(0), 8)))
+    for seed in range(4):
+        assert not all_of(cli._episodes_key(seed)) & (trained | later)
+
+
 def test_collect_train_offline_and_eval(capsys, tmp_path):
     collect = "collect gymnax/Pendulum-v1 --rows 400 --num-envs 4 --output own-medium.npz --random-score -1200"
     code, out, err = call(f"{collect} --expert-score -150", capsys)

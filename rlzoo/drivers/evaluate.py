@@ -11,6 +11,9 @@ from rlzoo.drivers.sweep import Axes, lanes_of, swept_axes
 from rlzoo.drivers.train import float32
 from rlzoo.types import Algorithm, Env
 
+# Evaluation during training has a key of its own, the same for every run, and far from those that users train with.
+EVALUATION_SEED = 2**31 - 1
+
 
 class Episodes(NamedTuple):
     """Whole episodes; a sweep adds [H, S] in front."""
@@ -30,7 +33,8 @@ def evaluate(
 ) -> Episodes:
     """Run ``num_episodes`` episodes of every lane's policy.
 
-    Training is untouched: the keys come from ``key``, never from the State. All lanes see the same episodes (the
+    Training is untouched: the keys come from ``key``, never from the State. Give another one than to training, whose
+    resets it would meet again. All lanes see the same episodes (the
     same resets and noise), which makes the differences between them sharper. An episode is counted from a reset to
     its end; observation statistics are frozen.
 

@@ -24,9 +24,9 @@ import numpy as np
 from rlzoo import names
 from rlzoo.drivers import checkpoint
 from rlzoo.drivers.devices import on_host
-from rlzoo.drivers.evaluate import evaluate
+from rlzoo.drivers.evaluate import EVALUATION_SEED, evaluate
 from rlzoo.drivers.ranges import Range
-from rlzoo.drivers.run import EVALUATION_SEED, Run, run
+from rlzoo.drivers.run import Run, run
 from rlzoo.drivers.sweep import map_lanes, sweep, swept, swept_axes
 from rlzoo.files import read_json, refuse_other, write_json
 from rlzoo.types import Algorithm

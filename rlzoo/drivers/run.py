@@ -16,14 +16,12 @@ import numpy as np
 from rlzoo.drivers import checkpoint
 from rlzoo.drivers import train as training
 from rlzoo.drivers.devices import anywhere, on_host
-from rlzoo.drivers.evaluate import evaluate
+from rlzoo.drivers.evaluate import EVALUATION_SEED, evaluate
 from rlzoo.drivers.sweep import swept
 from rlzoo.report import progress
 from rlzoo.report.sinks import Row, open_sink
 from rlzoo.types import Algorithm
 
-# Evaluation has a constant key of its own: it leaves training unchanged and is the same for every run.
-EVALUATION_SEED = 2**31 - 1
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
 

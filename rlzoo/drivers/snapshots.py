@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlzoo.drivers.devices import on_host
-from rlzoo.drivers.evaluate import evaluate
+from rlzoo.drivers.evaluate import EVALUATION_SEED, evaluate
 from rlzoo.drivers.train import init, resume
 from rlzoo.types import Algorithm, Env
 
@@ -37,7 +37,7 @@ def snapshots(
 
     Args:
         key: a typed key; of a sweep keys [S].
-        env: to evaluate in; default: the algorithm's own. eval_key: of the episodes; default: ``jax.random.key(0)``.
+        env: to evaluate in; default: the algorithm's own. eval_key: of the episodes; default: that of `run`.
         deterministic: evaluate the mode of the policy; False samples.
         each: called with the updates done and the returns after every snapshot, such as to print them.
     Raises:
@@ -45,7 +45,7 @@ def snapshots(
     """
     if not 1 <= count <= num_updates:
         raise ValueError(f"count={count} of num_updates={num_updates}; it must be 1 to that")
-    env, eval_key = env or algo.env, jax.random.key(0) if eval_key is None else eval_key
+    env, eval_key = env or algo.env, jax.random.key(EVALUATION_SEED) if eval_key is None else eval_key
     state, actors, returns = init(algo, key), [], []
     done = np.arange(1, count + 1) * num_updates // count  # in chunks of at most two lengths: two programs
     for chunk in np.diff(done, prepend=0):

@@ -20,6 +20,8 @@ LARGE = 256 * 1024  # bytes of a lane's parameters, from which on a CPU trains t
 def updates_for(algo: Algorithm, env_steps: int) -> int:
     """The number of updates after which exactly ``env_steps`` environment steps per agent are taken, warm-up included.
 
+    Of A3C, whose rollouts end with their episodes, they are the most that it may take.
+
     Raises:
         ValueError: the steps do not divide; it names the two nearest budgets.
     """
