@@ -1,5 +1,6 @@
 """The contract that every algorithm keeps (DESIGN 10), parametrised: an algorithm joins with one line in CASES."""
 
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -330,6 +331,23 @@ def test_step_keeps_shapes_dtypes_and_weak_types(built):
             path
         )
         assert not old.weak_type, jax.tree_util.keystr(path)
+
+
+def test_no_key_is_used_twice(built):
+    """JAX's own checker follows every key through the jaxprs of `init` and `step`; what it does not know it refuses."""
+    check = pytest.importorskip("jax.experimental.key_reuse._core").check_key_reuse
+    algo = built.algo
+    if getattr(algo.config, "schedule", "") == "round-robin":  # of transposed keys; one worker at a time is the same
+        algo = a3c.make(algo.env, dataclasses.replace(algo.config, schedule="sequential"), algo.hyper)
+
+    def twice(key, hyper, task):
+        state = algo.init(key, hyper, task)
+        for _ in range(2):
+            state, _ = algo.step(state, hyper, task)
+        return state
+
+    checked = twice if algo.name != "mixed_ne" else algo.init  # its step draws an action twice: once to differentiate
+    check(checked, KEY, float32(algo.hyper), algo.task)
 
 
 def test_state_has_the_clock_and_a_typed_key(built):
