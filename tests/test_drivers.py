@@ -245,6 +245,17 @@ def test_evaluation_is_whole_episodes(tiny):
         assert (float(episodes.returns[lane]), float(episodes.lengths[lane])) == (total, length)
 
 
+def test_evaluation_is_of_the_mode_or_of_samples_as_asked(tiny):
+    def policy(actor, obs, key, deterministic=False):
+        return jnp.where(deterministic, jnp.zeros(len(obs), int), jnp.arange(len(obs)) % 2)
+
+    algo = tiny._replace(policy=policy)
+    state = rlzoo.init(algo, KEY)
+    returns = [rlzoo.evaluate(algo, algo.env, state, KEY, 8, deterministic=mode).returns for mode in (True, False)]
+    np.testing.assert_array_equal(returns[0][::2], returns[1][::2])  # where both push to the left
+    assert (returns[0][1::2] != returns[1][1::2]).any()
+
+
 def test_lanes_see_the_same_episodes(tiny):
     """Two lanes with the same policy get the same returns, sampled or not."""
     state, _ = rlzoo.train(tiny, KEY, 1)

@@ -285,6 +285,8 @@ def test_what_the_replays_hold(algo, trained):
         assert not np.asarray(rows.obs[72:]).any() and used[:, :2].any(axis=1).all()
         np.testing.assert_array_equal(rows.obs[:, -1], rows.next_obs[:, -1])
         assert np.isin(used[18:, -1], drawn).all()  # of the last three iterations
+        ended = np.asarray(rows.terminated)
+        assert ended.any() and (np.asarray(rows.next_obs)[ended, 0] > 0.3).all()  # beyond the line, not reset
         width = [0.3, 0.3] if role == "adversary" else [1.0, 3.0]
         assert (np.abs(np.asarray(rows.action)) <= np.array(width) * 1.00001).all()
         assert (np.abs(np.asarray(rows.action)[:72]).max(0) > 0.5 * np.array(width)).all()
