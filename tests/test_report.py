@@ -230,34 +230,28 @@ def test_wandb_gets_one_call_per_report(tmp_path, monkeypatch):
     import sys
     import types
 
-    logged = []
+    logged, finished = [], []
 
     class Run:
+        def __init__(self):
+            self.step = logged[-1][0] + 1 if logged else 0
+
         def log(self, values, step):
             assert not logged or step > logged[-1][0], "wandb ignores a step that goes back"
             logged.append((step, values))
 
         def finish(self):
-            logged.append((10**9, {}))
+            finished.append(self)
 
     monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=lambda **_: Run()))
-    sink = sinks.open_sink("wandb", tmp_path, 0)
-    for update in (1, 2):
-        rows = [
-            {
-                "update": update,
-                "env_steps": 5 * update,
-                "setting": 0,
-                "seed": s,
-                "eval/return": float(s),
-                "loss/x": np.nan,
-            }
-            for s in (0, 1)
-        ]
-        sink.write(rows)
-    sink.close()
+    for resume_at, updates in ((0, (1, 2)), (1, (2, 3))):  # killed after a report, before its checkpoint
+        sink = sinks.open_sink("wandb", tmp_path, resume_at)
+        for update in updates:
+            row = {"update": update, "env_steps": 5 * update, "setting": 0, "loss/x": np.nan}
+            sink.write([row | {"seed": seed, "eval/return": float(seed)} for seed in (0, 1)])
+        sink.close()
     assert logged[0] == (1, {"setting=0,seed=0/eval/return": 0.0, "setting=0,seed=1/eval/return": 1.0, "env_steps": 5})
-    assert len(logged) == 3
+    assert [step for step, _ in logged] == [1, 2, 3] and len(finished) == 2
 
 
 def test_wandb_missing_is_said(tmp_path, monkeypatch):

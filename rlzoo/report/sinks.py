@@ -100,6 +100,8 @@ class WandbSink:
         self.run = wandb.init(dir=str(directory), name=directory.name, resume="allow", id=identity.read_text())
 
     def write(self, rows: list[Row]) -> None:
+        if rows[0]["update"] < self.run.step:
+            return  # was sent before the run was killed, with the same numbers, and cannot be dropped there
         # One call per report: wandb refuses a step that goes back, which a call per lane would look like.
         series = {f"{lane_name(row)}/{metric}": value for row in rows for metric, value in metrics_of(row).items()}
         self.run.log(series | {"env_steps": rows[0]["env_steps"]}, step=int(rows[0]["update"]))
