@@ -34,7 +34,6 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help="write the times into docs/results.md")
     options = parser.parse_args()
 
-    figures = []
     for path in sorted(HERE.glob("*.ipynb")):
         if options.only and path.stem[:2] not in options.only:
             continue
@@ -50,10 +49,10 @@ def main() -> None:
             old.unlink()
         for number, (suffix, data) in enumerate(pictures(notebook), 1):
             (PICTURES / f"{path.stem}_{number}{suffix}").write_bytes(data)
-        figures.append(Figure(f"{path.name}, from top to bottom", seconds, "s", bar=BAR))
-        print(figures[-1], flush=True)
-    if options.record:
-        print(record("Notebooks", figures))
+        figure = Figure("from top to bottom", seconds, "s", bar=BAR)
+        print(f"{path.name}, {figure}", flush=True)
+        if options.record:
+            record(f"Notebook {path.stem}", [figure])
 
 
 if __name__ == "__main__":
