@@ -44,7 +44,8 @@ def short(name, horizon=13):
 
 
 @pytest.mark.parametrize("normalised", [False, True])
-@pytest.mark.parametrize(("name", "optimiser"), [("CartPole-v1", "adam"), ("Pendulum-v1", "rmsprop")])
+@pytest.mark.parametrize("optimiser", ["rmsprop", "adam"])
+@pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1"])
 def test_one_update_against_numpy(name, optimiser, normalised):
     env, hyper = short(name), a2c.Hyper(**HYPER)
     config = a2c.Config(**SMALL, optimiser=optimiser, normalise_obs=normalised, normalise_reward=normalised)

@@ -192,6 +192,15 @@ def test_critics_and_policy_take_their_shares_of_steps():
     assert counts == [4, 12, 4]
 
 
+def test_soft_value_is_finite_where_a_probability_underflows():
+    def loss(logits):
+        log_prob = jax.nn.log_softmax(logits)
+        return sac.soft_value(jnp.exp(log_prob), log_prob, jnp.ones(2), jnp.float32(0.2))
+
+    value, grads = jax.value_and_grad(loss)(jnp.array([0.0, 200.0]))
+    assert float(value) == pytest.approx(1.0) and np.isfinite(grads).all()
+
+
 def test_updates_are_finite_where_a_probability_underflows(cartpole):
     """log_softmax, not log of softmax (Rejax: NaN)."""
     algo = sac.make(cartpole, sac.Config(**SMALL), HYPER)

@@ -34,9 +34,8 @@ def evaluate(
     """Run ``num_episodes`` episodes of every lane's policy.
 
     Training is untouched: the keys come from ``key``, never from the State. Give another one than to training, whose
-    resets it would meet again. All lanes see the same episodes (the
-    same resets and noise), which makes the differences between them sharper. An episode is counted from a reset to
-    its end; observation statistics are frozen.
+    resets it would meet again. All lanes see the same episodes (the same resets and noise), which makes the
+    differences between them sharper. An episode is counted from a reset to its end; observation statistics are frozen.
 
     Args:
         env: may differ from the training environment; its spaces must not.
