@@ -24,7 +24,7 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/ready
+bench: .venv/ready  # learning.py --run measures the returns too, in many hours
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/ppo.py
 	$(BIN)/python benchmarks/actor_critic.py
@@ -34,6 +34,7 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/cpl.py
 	$(BIN)/python benchmarks/qarl.py
 	$(BIN)/python benchmarks/checkpoints.py
+	$(BIN)/python benchmarks/learning.py
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -3,7 +3,8 @@
     python benchmarks/learning.py [--run [--only ppo sac]]
 
 Each row is a figure in docs/results, with the command that measured it. `--run` runs those commands first, one after
-another, which takes many hours; rows are renewed as they end. Rows of fewer than 8 seeds are named.
+another, and before them those that make the data they need, which takes many hours; rows are renewed as they end. Rows
+of fewer than 8 seeds are named.
 """
 
 import argparse
@@ -22,6 +23,14 @@ from rlzoo.report.record import slug
 
 RESULTS = tables.DIRECTORY.parent / "results"
 COLUMNS = ("key", "algorithm", "task", "seeds", "iqm", "low", "high", "worst", "commit", "date", "hardware", "command")
+
+
+MADE_BY = {  # data that are not in the repository: the record of the command that makes them
+    "data/hopper-medium": "datasets_of_brax_hopper_spring",
+    "data/pendulum-half": "preferences_on_gymnax_pendulum_v1",
+    "data/acrobot-half": "preferences_on_gymnax_acrobot_v1",
+    "data/halfcheetah-half": "preferences_on_brax_halfcheetah",
+}
 
 
 class Row(NamedTuple):
@@ -112,9 +121,9 @@ ROWS = (
     Row("ppo", "PPO", "brax inverted_pendulum, 1M steps", "PPO on brax inverted_pendulum (spring), 1M steps"),
     Row("ppo", "PPO", "brax halfcheetah, 5M steps", "PPO on brax halfcheetah (spring), 5M steps"),
     *offline("prdc", "PRDC"),
-    *robust("nominal"),
     *robust("fresh adversary"),
     *robust("grid"),
+    *robust("nominal"),
     Row("sac", "SAC", "Pendulum-v1, 20k steps", "SAC on Pendulum-v1, 20k steps"),
     Row("sac", "SAC", "MountainCarContinuous-v0, 50k steps", "SAC on MountainCarContinuous-v0, 50k steps"),
     Row(
@@ -156,12 +165,25 @@ def found(row: Row) -> dict[str, Any]:
 
 def seeds(note: str, command: str) -> int:
     """As the note says, or else the command, or else its script by default."""
-    said = re.search(r"(\d+) seeds", note) or re.search(r"--seeds (\d+)", command)
-    if said is None:
-        said = re.search(r'"--seeds".*default=(\d+)', Path(shlex.split(command)[1]).read_text())
-    if said is None:
+    said = re.search(r"(\d+) seeds", note)
+    if (number := said[1] if said else option("--seeds", command)) is None:
         raise ValueError(f"neither the figure's note nor {command!r} says how many seeds there were")
-    return int(said[1])
+    return int(number)
+
+
+def option(name: str, command: str) -> str | None:
+    """As the command gives it, or else its script's default; None without either."""
+    script = Path(shlex.split(command)[1]).read_text()
+    found = re.search(rf"{name} (\S+)", command) or re.search(rf'"{name}".*default="?([\w/-]+)', script)
+    return found[1] if found else None
+
+
+def before(command: str) -> list[str]:
+    """The command that makes the data that this one reads, if they are not there yet."""
+    data = (option("--data", command) or "").removesuffix(".npz")
+    if data not in MADE_BY or Path(f"{data}.npz").exists():
+        return []
+    return [json.loads((RESULTS / f"{MADE_BY[data]}.json").read_text())["command"]]
 
 
 def write() -> list[dict[str, Any]]:
@@ -185,8 +207,9 @@ def main() -> None:
     if options.run:
         asked = [row["command"] for row in rows if not options.only or row["key"] in options.only]
         for command in dict.fromkeys(asked):
-            print(command, flush=True)
-            subprocess.run([sys.executable, *shlex.split(command)[1:]], check=True)
+            for line in (*before(command), command):
+                print(line, flush=True)
+                subprocess.run([sys.executable, *shlex.split(line)[1:]], check=True)
             rows = write()
     print("\n".join(tables.learning(rows)))
     few = [f"{row['algorithm']} on {row['task']}" for row in rows if row["seeds"] < 8]

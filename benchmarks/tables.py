@@ -83,7 +83,8 @@ def page() -> str:
     for path in sorted(DIRECTORY.glob("speed_*.csv")):
         rows = read(path)
         lines += [f"## Speed on {rows[0]['hardware']}", "", SPEED, "", *speed(rows), ""]
-        lines += [*dict.fromkeys(measured_by(row) for row in rows), ""]
+        for said in dict.fromkeys(measured_by(row) for row in rows):
+            lines += [said, ""]
     if (path := DIRECTORY / "learning.csv").exists():
         lines += ["## Returns", "", LEARNING, "", *learning(read(path)), ""]
     return "\n".join(lines)
@@ -92,10 +93,10 @@ def page() -> str:
 SPEED = (
     "Environment steps per second of training, which for SAC are gradient steps too; networks and batches of the same "
     "sizes. Medians over rounds in which the libraries took turns, each measurement in a process of its own, with one "
-    "run that warms up and three that count. On a CPU rlzoo trains the agents of SAC one after another in its one "
-    "program, where Rejax's are vmapped. SBX steps gymnasium's environments in Python, one agent in a process; its "
-    "compile time is all of its first PPO iteration, or the 1,000 random steps of SAC's warm-up and the first updates. "
-    "Memory is that of the process at its peak, or of the accelerator."
+    "run that warms up and three that count; ratios are taken round by round. On a CPU rlzoo trains the agents of SAC "
+    "one after another in its one program, where Rejax's are vmapped. SBX steps gymnasium's environments in Python, "
+    "one agent in a process; its compile time is all of its first PPO iteration, or the 1,000 random steps of SAC's "
+    "warm-up and the first updates. Memory is that of the process at its peak, or of the accelerator."
 )
 LEARNING = (
     "Returns of deterministic policies (CPL's and SFT's on Acrobot sampled), apart from training, over all seeds; the "
@@ -141,7 +142,11 @@ PAPERS = {  # paper, actions, learns from
         "dataset",
     ),
     "cpl": ("[Hejna et al. 2024](https://arxiv.org/abs/2310.13639), with SFT", "both", "preferences"),
-    "p_iql": ("CPL's baseline, a reward model and IQL", "continuous", "preferences"),
+    "p_iql": (
+        "baseline of [Hejna et al. 2024](https://arxiv.org/abs/2310.13639), a reward model and IQL",
+        "continuous",
+        "preferences",
+    ),
 }
 TITLES = {"mixed_ne": "MixedNE-LD", "td3_bc": "TD3+BC", "cdsa": "CDSA-style", "p_iql": "P-IQL"}
 
@@ -157,8 +162,10 @@ def algorithms(rows: list[dict[str, str]]) -> list[str]:
         said = "not in the table yet"
         if row:
             said = f"{row['task']}: {float(row['iqm']):.4g} ({float(row['low']):.4g} to {float(row['high']):.4g})"
+        module = rlzoo.ALGORITHMS[key]
+        traced = len(module.Hyper._fields) + len(getattr(getattr(module, "Strength", None), "_fields", ()))
         name = f"[{TITLES.get(key, key.upper())}](rlzoo/algorithms/{key}.py)"
-        lines.append(f"| {' | '.join([name, *about, str(len(rlzoo.ALGORITHMS[key].Hyper._fields)), said])} |")
+        lines.append(f"| {' | '.join([name, *about, str(traced), said])} |")
     return lines
 
 
@@ -172,7 +179,7 @@ def readme() -> str:
     for name, lines in parts.items():
         between = f"<!-- {name} -->\n" + "\n".join(lines) + f"\n<!-- /{name} -->"
         text = re.sub(rf"<!-- {name} -->.*?<!-- /{name} -->", between, text, flags=re.S)
-    return text
+    return numbers(text)
 
 
 def numbers(text: str) -> str:

@@ -35,7 +35,7 @@ env, (config, hyper, steps) = rlzoo.envs.make(options.env), ORACLES.get(options.
 oracle, space = sac.make(env, config, hyper), env.action_space
 train_key, random_key, data_key, segment_key, label_key = jax.random.split(jax.random.key(0), 5)
 updates = rlzoo.updates_for(oracle, steps)
-kept = rlzoo.snapshots(oracle, train_key, updates, count=200, num_episodes=16, deterministic=False)
+kept = rlzoo.snapshots(oracle, train_key, updates, 200, 16, eval_key=jax.random.key(0), deterministic=False)
 low = float(data.collect(env, None, random_key, options.rows, 20).episode_returns().mean())
 half = int(np.argmin(np.abs(kept.returns - 0.5 * (low + kept.returns[-1]))))
 acted = lambda obs, key: oracle.policy(kept.actors[half], obs, key)  # noqa: E731

@@ -34,6 +34,7 @@ game = adversarial(rlzoo.envs.make(env, **kwargs), max_force=max_force)
 keys, eval_key = jax.random.split(jax.random.key(0), options.seeds), jax.random.key(1)
 attacker = sac.Config(num_envs=8, num_updates=8, hidden=(64, 64), batch_size=128, warmup=2_000, capacity=40_000)
 config, hyper = qarl.presets[options.task]
+picture = f"{'docs/pictures' if options.record else 'runs'}/qarl_{options.task}"
 tables = {"nominal": {}, "own adversary": {}, "fresh adversary": {}, "grid": {}}
 for name, opponent in {"QARL": "quantal", "RARL": "rational", "SAC": "none"}.items():
     runs = rlzoo.sweep(qarl.make(game, replace(config, opponent=opponent), hyper))
@@ -41,13 +42,13 @@ for name, opponent in {"QARL": "quantal", "RARL": "rational", "SAC": "none"}.ite
     attacked, alone = rlzoo.worst_case(runs, game, state, jax.random.key(2), 40_000, 64, attacker)
     tables["nominal"][name], tables["fresh adversary"][name] = alone.returns[0], attacked.returns[0]  # [S, 64]
     tables["grid"][name] = cells = rlzoo.robustness(runs, game.env, state, eval_key, 16, grid).returns[:, 0].mean(-1).T
-    report.heatmap(f"runs/qarl_{options.task}_{name}.png", x, y, cells.mean(0).reshape(len(y[1]), -1), title=name)
+    report.heatmap(f"{picture}_{name}.png", x, y, cells.mean(0).reshape(len(y[1]), -1), title=name)
     if opponent != "none":
         own = rlzoo.against(runs, game, state, qarl.adversary(runs), state.params.adversary.actor, eval_key, 64)
         tables["own adversary"][name] = own.returns[0]
     if opponent == "quantal":
         course = np.arange(1, options.iterations + 1) * runs.steps_per_update, metrics["curriculum/shape"][:, 0]
-        report.curves(f"runs/qarl_{options.task}_curriculum.png", {"shape": course}, ylabel="shape of the Gamma")
+        report.curves(f"{picture}_curriculum.png", {"shape": course}, ylabel="shape of the Gamma")
 report.grids(f"{game.env.name}, {y[0]} x {x[0]}", tables["grid"])
 figures = [report.returns_figures(f"{t}, {n}", z.mean(-1))[1] for t, rows in tables.items() for n, z in rows.items()]
 for title, other in (("grid", "SAC"), ("grid", "RARL"), ("fresh adversary", "SAC")):

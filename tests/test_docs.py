@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +23,8 @@ from rlzoo.drivers import named
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-EXPERIMENTS = [path for path in sorted((ROOT / "experiments").rglob("*.py")) if path.stem not in ("demo", "market")]
+EXPERIMENTS = [path for path in sorted((ROOT / "experiments").rglob("*.py")) if path.stem != "market"]
+BENCHMARKS = [path for path in sorted((ROOT / "benchmarks").glob("*.py")) if "argparse" in path.read_text()]
 README = ROOT / "README.md"
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
 sys.path[:0] = [str(ROOT / "benchmarks"), str(DOCS)]
@@ -156,7 +158,17 @@ def d4rl_file(path, rows=300):
 
 def test_the_readme_script_is_short():
     (script,) = blocks(README, "python")
-    assert len(script.strip().splitlines()) <= 18
+    assert len(script.strip().splitlines()) <= 15
+
+
+@pytest.mark.slow
+def test_the_demo_runs(elsewhere, monkeypatch):
+    """README's first command, of fewer steps and seeds."""
+    script = elsewhere / "demo.py"
+    script.write_text(shrunk((ROOT / "experiments" / "demo.py").read_text(), {"100_000, 8": "10_000, 2"}))
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    runpy.run_path(str(script), run_name="__main__")
+    assert {"curves.png", "sensitivity.png", "checkpoints"} <= {path.name for path in Path("runs/demo_1").iterdir()}
 
 
 # --- commands --------------------------------------------------------------------------------------------------------
@@ -254,6 +266,26 @@ def test_the_command_of_an_algorithms_page_runs(name, elsewhere):
         call(re.sub(r"--steps \d+", "--steps 4", line).replace("--seeds 8", "--seeds 2 --eval-episodes 2"))
 
 
+def test_commands_in_the_text_are_there():
+    """make's targets, scripts and extras that sentences name; scripts' options are those of their --help."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for page in (*PAGES, ROOT / "CONTRIBUTING.md"):
+        text = page.read_text()
+        for line in re.findall(r"`((?:make|pip|python|jupyter) [^`]+)`", text):
+            words = shlex.split(line)
+            if words[0] == "make":
+                subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, check=True, capture_output=True)
+            for word in words[1:]:
+                if re.search(r"\.(py|ipynb)$", word):
+                    assert (ROOT / word).exists(), f"{page.name}: {line}"
+                if extra := re.search(r"^\.\[(\w+)]$", word):
+                    assert extra[1] in extras, f"{page.name}: {line}"
+            if words[0] == "python" and words[1].endswith(".py"):
+                script = (ROOT / words[1]).read_text()
+                for option in [word for word in words if word.startswith("--")]:
+                    assert f'"{option}"' in script, f"{page.name}: {line}: {option}"
+
+
 def test_every_command_line_option_in_the_docs_exists(capsys):
     """Of blocks that are not run too."""
     helped = {}
@@ -286,6 +318,7 @@ def test_sweep_files_of_docs_and_experiments_are_read(tmp_path):
         files.append(tmp_path / f"{number}.yaml")
         files[-1].write_text(text)
     assert len(files) == 2
+    assert files[0].read_text().endswith(files[1].read_text())  # the page shows the file
     for file in files:
         made = _Made(rlzoo.study.read(file))
         assert made.runs(Part(0, 0, made.num_settings, None)).num_hypers == 32
@@ -351,7 +384,7 @@ def test_the_readmes_table_has_every_algorithm():
 
 @pytest.mark.parametrize("name", rlzoo.ALGORITHMS)
 def test_an_algorithms_page_says_what_its_file_says(name):
-    """Paper, equations and departures; every field with its meaning; a command."""
+    """Paper, equations and departures; every field with its meaning; where the numbers are from; a command."""
     module = rlzoo.ALGORITHMS[name]
     page = hooks.page(name, module)
     assert "arxiv.org/abs/" in page or name == "bc"  # of 1991
@@ -360,6 +393,8 @@ def test_an_algorithms_page_says_what_its_file_says(name):
         row = re.search(rf"^\| `{field}` \| .* \| (.*) \|$", page, re.M)
         assert row and row[1], field
     assert f"rlzoo train {name} " in page
+    assert "```text\n" in page  # equations
+    assert re.search(r"[Dd]efaults|[Nn]umbers of|every number", page) and re.search(r"\bours?\b", page)
 
 
 # --- notebooks and experiments ----------------------------------------------------------------------------------------
@@ -419,6 +454,14 @@ def test_notebook_installs_what_is_missing(path, tmp_path, monkeypatch):
 def test_the_page_on_notebooks_has_them_all():
     page = (DOCS / "notebooks.md").read_text()
     assert re.findall(r"`(\d\d_\w+)\.ipynb`", page) == [path.stem for path in NOTEBOOKS]
+
+
+@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
+def test_benchmarks_say_what_they_measure(path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [str(path), "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(path), run_name="__main__")
+    assert not ended.value.code and f"python benchmarks/{path.name}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)

@@ -3,12 +3,21 @@
 Mnih et al. 2016, arXiv:1602.01783, Alg. S3; advantages: Schulman et al. 2016, arXiv:1506.02438, Eq. 16.
 Shapes: T = num_steps, N = num_envs; arrays are time-major [T, N, ...]; a sweep adds leading axes.
 
+  delta_t = r_t + gamma (1 - terminated_t) V(s_{t+1}) - V(s_t)
+  A_t     = delta_t + gamma gae_lambda (1 - done_t) A_{t+1},   A_T = 0,   R_t = A_t + V(s_t)
+  loss    = mean of -log pi(a_t|s_t) A_t + value_coef (R_t - V(s_t))^2 / 2 - entropy_coef H(pi(.|s_t))
+
+A_t and R_t are held constant; done is terminated or truncated.
+
 Departures from the paper: N environments step together and give one gradient, the mean over their T N steps, which goes
-on through resets and is clipped at 0.5; policy and value share no layers, initialisation is orthogonal, the rate is
-constant unless ``anneal_steps`` is given; and, where asked for, as by the presets, normalised observations and rewards,
-lambda-returns and Adam. Episodes cut by a time limit bootstrap from the value of their true last observation. The
-numbers of `Hyper` are those of OpenAI Baselines' A2C, where the rate falls to 0 and ``value_coef`` is on the whole
-squared error.
+on through resets and is clipped at 0.5; policy and value share no layers but those of images, initialisation is
+orthogonal, the rate is constant unless ``anneal_steps`` is given; and, where asked for, as by the presets, normalised
+observations and rewards, lambda-returns and Adam. Episodes cut by a time limit bootstrap from the value of their true
+last observation.
+
+The numbers of `Hyper` are those of OpenAI Baselines' A2C, where the rate falls to 0, RMSProp's averages begin at 1 and
+``value_coef`` is on the whole squared error; ``num_envs`` and ``num_steps`` are the paper's threads and t_max. Networks
+and presets are ours.
 """
 
 from collections.abc import Callable

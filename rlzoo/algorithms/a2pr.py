@@ -4,6 +4,13 @@ Liu et al. 2024, arXiv:2405.19909, and the authors' code, which the equations be
 variational autoencoder (VAE) of actions given states is trained on the data's actions of positive advantage alone. The
 policy is regressed on the better of its own action's reconstruction and the data's action, and only where that one has
 an advantage; elsewhere the value alone leads it. V(s), the baseline of the advantages, has no target network.
+
+  critics  TD3's, sum over i of (Q_i(s, a) - y)^2,   y = r + gamma (1 - terminated) min_i Q'_i(s', a')
+  V        (V(s) - min(y, r + gamma (1 - terminated) min_i Q_i(s', a')))^2
+  VAE      vae_weight 1[Q_1(s, a) > V(s)] (VAE(s, a) - a)^2 + KL / 2
+  policy   -lambda Q_1(s, pi(s)) + mask_weight 1[Q_1(s, v) >= V(s) or Q_1(s, a) > V(s)] (pi(s) - w)^2
+           v = VAE(s, pi(s));   w = v if Q_1(s, v) >= Q_1(s, a), else a;   lambda = alpha / batch's mean |Q_1(s, pi(s))|
+
 Shapes: B = batch_size, A = action dimensions, L = 2 A latent dimensions, N = rows of the dataset. A sweep adds leading
 axes, and all its lanes share one dataset, the `task`.
 
@@ -12,6 +19,10 @@ least of four critics'; the divergence is a mean over the batch and latent dimen
 target is not detached where the VAE made it (``detach_target``).
 Where the paper says that the VAE samples, the code reconstructs the policy's action. ``mask_weight`` is 1, the default
 of the code's class; its command line has 0.5, and one for each dataset, see ``presets``. Actions are in [-1, 1].
+
+All other defaults of `Config` and `Hyper` are the code's. Of the presets those for medium are commands of its README,
+those for medium-replay and medium-expert and ``hopper_random`` of earlier versions of it; ``halfcheetah`` and the other
+two for random are ours, by analogy, and those for Pendulum ours, chosen on other keys than those of the results.
 """
 
 from dataclasses import dataclass

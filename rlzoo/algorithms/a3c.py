@@ -3,6 +3,12 @@
 Mnih et al. 2016, arXiv:1602.01783, Alg. S3.
 Shapes: W = num_workers, T = t_max; arrays of one worker are [T, ...], of all [W, ...]; a sweep adds leading axes.
 
+  R_t  = r_t + gamma R_{t+1},   after the n <= T steps of a rollout R_n = 0 if terminated, V(s_n) otherwise
+  loss = sum of -log pi(a_t|s_t) (R_t - V(s_t)) + value_coef (R_t - V(s_t))^2 / 2 - entropy_coef H(pi(.|s_t))
+  g    <- decay g + (1 - decay) grad^2,   theta <- theta - learning_rate grad / sqrt(g + eps)
+
+R_t is held constant, and in the first term V too; grad is clipped.
+
 W workers share parameters and the statistics of RMSProp. Each acts and differentiates at a *snapshot* of the
 parameters, taken right after its own last update, while the others move them: its gradient is stale by as many
 updates as theirs. One `step` is a round of W updates. Under the round-robin schedule worker w makes update r W + w;
@@ -10,11 +16,14 @@ its rollout depends on its own snapshot and environment only, so the rollouts an
 side by side and then applied one after another, which is the literal loop with its numbers unchanged.
 
 Departures from the paper: updates are whole (lock-free threads may tear or overwrite each other's); policy and value
-share no layers, initialisation is orthogonal, and the learning rate stays where it is unless ``anneal_steps`` is given;
-of continuous actions the spread is learned and the same in all states, and rollouts are short here too, not whole
-episodes; and episodes cut by a time limit bootstrap from the value of their true last observation. The numbers of
-`Hyper` are those of the reproduction async-rl, whose details the paper's first author confirmed; the paper draws its
-rates from 1e-4 to 1e-2. So is the weight of the value's loss: (R - V)^2 / 4 in all, where Alg. S3 has (R - V)^2.
+share no layers but those of images, initialisation is orthogonal, and the learning rate stays where it is unless
+``anneal_steps`` is given; of continuous actions the spread is learned and the same in all states, and rollouts are
+short here too, not whole episodes; and episodes cut by a time limit bootstrap from the value of their true last
+observation.
+
+The numbers of `Hyper` are those of the reproduction async-rl, whose details the paper's first author confirmed; the
+paper draws its rates from 1e-4 to 1e-2. So is the weight of the value's loss: (R - V)^2 / 4 in all, where Alg. S3 has
+(R - V)^2. ``num_workers`` and ``t_max`` are the paper's; schedule and networks are ours.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,10 @@
 """Behaviour cloning (BC): a deterministic policy regressed on the data's actions; offline, the baseline of the others.
 
-Pomerleau 1991; in the form and sizes of TD3+BC's policy without its value term (Fujimoto & Gu 2021, arXiv:2106.06860).
+Pomerleau 1991; in the form, sizes and numbers of TD3+BC's policy without its value term (Fujimoto & Gu 2021,
+arXiv:2106.06860). The preset for Pendulum is ours.
+
+  loss = mean over B and A of (pi(s) - a)^2
+
 Shapes: B = batch_size, A = action dimensions, N = rows of the dataset. A sweep adds leading axes, and all its lanes
 share one dataset, the `task`. Actions are in [-1, 1], whatever the environment's box. One `step` is one gradient step.
 """

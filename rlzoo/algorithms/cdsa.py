@@ -3,8 +3,9 @@
 After Liu, Yang & Li 2024, arXiv:2406.07541, of which only the abstract's idea is public: *reconstructed from it, not a
 reproduction*. Known are: a score model, by denoising, of the data's density; an inverse dynamics model, which turns the
 states' part of that score into actions; both correct the actions of a policy that is left as it is. Every formula
-below, every size and every number is our choice; the score's come from Vincent 2011, Song & Ermon 2019
-(arXiv:1907.05600), and the embedding of its noise level from Ho et al. 2020 (arXiv:2006.11239).
+below, every size and every number is our choice, the presets' too; those of `Strength` were chosen on other keys than
+those of the results. The score's formulas come from Vincent 2011 and Song & Ermon 2019 (arXiv:1907.05600), and the
+embedding of its noise level from Ho et al. 2020 (arXiv:2006.11239).
 
 Notation: s normalised observation [S], a action in [-1, 1] [A], z = [s, a] [D]; p_sigma the density of the data's z
 with noise of standard deviation sigma added; delta [S] the standard deviation of s' - s.

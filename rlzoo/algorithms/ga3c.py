@@ -3,6 +3,12 @@
 Babaeizadeh et al. 2017, arXiv:1611.06256; the loss: Mnih et al. 2016, arXiv:1602.01783, Alg. S3.
 Shapes: T = num_steps, N = num_envs; arrays are time-major [T, N, ...]; a sweep adds leading axes.
 
+  delta_t = r_t + gamma (1 - terminated_t) V'(s_{t+1}) - V'(s_t)
+  A_t     = delta_t + gamma gae_lambda (1 - done_t) A_{t+1},   A_T = 0,   R_t = A_t + V'(s_t)
+  loss    = mean of -log pi(a_t|s_t) (R_t - V(s_t)) + value_coef (R_t - V(s_t))^2 / 2 - entropy_coef H(pi(.|s_t))
+
+V' is of the parameters that acted; R_t is held constant, and in the first term V too; done is terminated or truncated.
+
 Agents hold no parameters. The prediction queue makes them act with parameters that are some updates old
 (``prediction_lag``), and the training queue makes their experience older still when it is learned from
 (``training_lag``): update j follows the gradient at the *current* parameters theta_j on experience collected
@@ -12,10 +18,12 @@ for the difference, as in the paper. With both lags 0 this is A2C.
 Departures from the paper: the lags are constant, where queues make them vary; an update is of all agents at once, not
 of the item that is next, so gradients are means over the batch, not sums, and rollouts go on through resets; an
 episode's last step and reward are kept, where the authors' code drops them; the bootstrap is the value of the true
-successor, not of the last state visited; probabilities are not held above 1e-6; policy and value share no layers,
-initialisation is orthogonal. The numbers of `Hyper` suit means and are those of `rlzoo.a2c`, so that without lags this
-is A2C: the authors' code has a rate of 3e-4, RMSProp's eps 0.1 on averages that begin at 1, no clipping, and the whole
-(R - V)^2 / 2.
+successor, not of the last state visited; probabilities are not held above 1e-6; policy and value share no layers but
+those of images, initialisation is orthogonal.
+
+The numbers of `Hyper` suit means and are those of `rlzoo.a2c`, so that without lags this is A2C: the authors' code has
+a rate of 3e-4, RMSProp's eps 0.1 on averages that begin at 1, no clipping, and the whole (R - V)^2 / 2. ``num_envs``
+and ``num_steps`` are that code's; lags and networks are ours.
 """
 
 from collections.abc import Callable

@@ -4,6 +4,14 @@ Kostrikov et al. 2022, arXiv:2110.06169, Eq. 5 to 7, in the order of updates of 
 whose P-IQL is built on it: V, policy, critics, target. Departures from Kostrikov's code: observations are normalised by
 the dataset's moments; layers begin as PyTorch's do; and rewards are left alone unless ``reward_scale`` says otherwise,
 where they scale those of MuJoCo's locomotion to 1000 / (best - worst return of the data), which beta = 3 is for.
+Otherwise the defaults of `Config` and `Hyper` are that code's for locomotion, and those of the preset ``antmaze`` its
+numbers for AntMaze; the preset for Pendulum is ours.
+
+  V        |expectile - 1[u < 0]| u^2,   u = q - V(s),   q = min_i Q'_i(s, a)                                   (Eq. 5)
+  policy   -w log pi(a|s),   w = min(exp(beta (q - V(s))), 100) held constant                                   (Eq. 7)
+  critics  sum over i of (Q_i(s, a) - r - gamma (1 - terminated) V(s'))^2                                       (Eq. 6)
+  target   Q' moves by tau towards Q
+
 Shapes: B = batch_size, A = action dimensions, N = rows of the dataset; the two critics are a leading axis. A sweep
 adds leading axes, and all its lanes share one dataset, the `task`. Actions are in [-1, 1], whatever the box.
 """

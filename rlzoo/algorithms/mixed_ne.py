@@ -16,9 +16,12 @@ Shapes: N = num_envs, T = num_steps, B = batch_size, A = action dimensions. A sw
 Departures from the paper: one step of each policy at a time, and policies act as they are, where the paper takes
 several steps and averages them. From the code: the adversary's action in the critics' target is drawn from its own
 policy, not from the protagonist's. Both players step from the same two actions, where the code draws them anew after
-the protagonist's step. The noise decays once, not again inside of the optimiser, and eta is constant, where the
-optimiser takes 1e-5 of it off a step. log pi is exact. An update is T steps in each of N environments and its gradient
-steps, as in `rlzoo.sac`; the first steps, of the policies as they begin, belong to `init`.
+the protagonist's step. The noise decays once, from the policies' first step (the code's from the critics'), not again
+inside of the optimiser, and eta is constant, where the optimiser takes 1e-5 of it off a step. log pi is exact. An
+update is T steps in each of N environments and its gradient steps, as in `rlzoo.sac`; the first steps, of the policies
+as they begin, belong to `init`.
+
+Defaults of `Config` and `Hyper` are the code's; the preset for Pendulum is ours.
 """
 
 import math
@@ -46,7 +49,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     num_steps: int = 3  # T, steps per environment between learning
     num_updates: int = 1  # gradient steps after them
     batch_size: int = 256  # B
-    capacity: int = 999_999  # transitions in the replay buffer
+    capacity: int = 999_999  # transitions in the replay buffer; the code's 10^6, as a multiple of T
     warmup: int = 3_000  # transitions before critics learn; they count as environment steps
     actor_start: int = 5_000  # beyond which policies and temperatures learn
     hidden: tuple[int, ...] = (256, 256, 256)  # widths of every network's layers

@@ -7,7 +7,8 @@ After Hejna et al. 2024 (arXiv:2310.13639). The reward model is Bradley and Terr
 trained for the first ``reward_steps`` and fixed from then on; its constant is free. IQL takes the transitions of both
 segments, k - 1 of each, with the rewards of the moment; nothing terminates. Departures from the authors' code: no
 dropout in the policy, where they have 0.25; rewards and advantages are those after the step of the reward model and of
-V, not before it.
+V, not before it; the errors of the two critics are added, not averaged. Defaults of `Config` and `Hyper` are otherwise
+that code's for MetaWorld from states; the preset ``small`` is ours.
 Shapes: B = batch_size comparisons, n = 2 B segments of k steps. A sweep adds leading axes; all lanes share the
 preferences, the `task`. Actions are in [-1, 1], whatever the environment's box. A batch is drawn with replacement.
 """

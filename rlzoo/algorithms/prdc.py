@@ -3,10 +3,14 @@
 Ran et al. 2023, arXiv:2306.06569. The nearest row to (s, pi(s)) is sought among *all* rows of the dataset, by the
 distance |beta (s - s_j)|^2 + |pi(s) - a_j|^2. A large beta leaves the state's own row, which is TD3+BC; beta = 0 takes
 the nearest action of any state (which needs another search than the default one).
+
+  policy  -lambda Q_1(s, pi(s)) + mean over A of (pi(s) - a_j)^2,   lambda = alpha / mean over B of |Q_1(s, pi(s))|
+          j = argmin_j |beta (s - s_j)|^2 + |pi(s) - a_j|^2;   lambda and a_j are held constant
+
 Shapes: B = batch_size, S, A = observation and action dimensions, N = rows of the dataset, K = table_size. A sweep adds
 leading axes, and all its lanes share one dataset and one table, the `task`.
 
-The base is TD3, as in `td3_bc`. The search does not use the authors' KD-tree, but one of, see ``search``:
+Critics and targets are TD3's, as in `td3_bc`. The search does not use the authors' KD-tree, but one of, see ``search``:
   table  the K rows with the nearest *states* of every row, found once. A query's state is one of the data, so only
          these can win if the winner is nearer than beta times the K-th state: then it is certified as exact. The rest
          mostly is exact too, unless beta is small or many states are equal; `exact_share` measures it.
@@ -14,6 +18,10 @@ The base is TD3, as in `td3_bc`. The search does not use the authors' KD-tree, b
   brute  every query against every row.
 Where the paper's text has the distance itself as loss, the code, which made the published numbers, has the mean squared
 difference of the actions; that is done here. Actions are in [-1, 1], whatever the environment's box.
+
+Defaults of `Config` and `Hyper` are the code's, as in its commands for hopper and walker2d. The preset ``halfcheetah``
+is of such a command too, and ``antmaze`` of the one for medium-play; those for Pendulum are ours, chosen on other keys
+than those of the results.
 """
 
 import functools
@@ -46,8 +54,8 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     activation: str = "relu"  # tanh, relu, swish or gelu
     normalise_obs: bool = True  # by the dataset's mean and standard deviation + 0.001
     k: int = 1  # the k-th nearest row's action is the wanted one
-    search: str = "table"  # table, exact or brute
-    table_size: int = 64  # K, nearest states that the table keeps of each row
+    search: str = "table"  # table, exact or brute; ours
+    table_size: int = 64  # K, nearest states that the table keeps of each row; ours
 
     def __post_init__(self) -> None:
         self.at_least(1, "batch_size", "policy_delay", "k", "table_size")
@@ -66,7 +74,7 @@ class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
     policy_noise: float = 0.2  # standard deviation of the noise on the target's action, of actions in [-1, 1]
     noise_clip: float = 0.5  # bound of that noise
     alpha: float = 2.5  # weight of the value against the constraint
-    beta: float = 2.0  # weight of normalised states against actions in the distance
+    beta: float = 2.0  # weight of normalised states against actions in the distance; the code's parser has 1
     reward_scale: float = 1.0  # rewards are scale r + shift
     reward_shift: float = 0.0  # reward units
 

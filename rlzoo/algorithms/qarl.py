@@ -24,6 +24,9 @@ alpha 0 during training too, and of the policy's mode unless asked otherwise, wh
 disturbed actions are kept as they reach the environment, inside of the box. With N > 1 the episodes run side by side,
 in the same ratio of updates to steps but for those that are left: a mode of ours, faster where environments are cheap
 in numbers. RARL, the force curriculum, CAT and SAC are the same file with another ``opponent``.
+
+Defaults of `Config` and `Hyper` are the code's, but for ``capacity``; ``threshold`` is that of most of its tasks. The
+presets of variants and baselines follow the code too; those for Pendulum and the double pendulum are ours.
 """
 
 import math
@@ -60,7 +63,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     num_envs: int = 1  # N, episodes side by side; 1 is the code's order
     update_every: int = 3  # steps of each environment between gradient steps, of which there are N
     batch_size: int = 256  # B
-    capacity: int = 499_800  # transitions in each replay buffer; of 200 iterations with horizons of 500 all
+    capacity: int = 499_800  # transitions in each replay buffer; of 200 iterations with horizons of 500 all; code: 10^6
     critic_start: int = 3_000  # transitions, beyond which critics learn
     actor_start: int = 5_000  # beyond which policies and temperatures learn
     hidden: tuple[int, ...] = (256, 256, 256)  # widths of every network's layers

@@ -7,6 +7,12 @@ Shapes: N = num_envs, T = num_steps, B = batch_size, E = num_critics, A = action
 the policy's expectation is taken: one sample if they are continuous, all of them if they are discrete.
 A sweep adds leading axes.
 
+  V(s)         E_pi[min_i Q'_i(s, a) - alpha log pi(a|s)]                                                       (Eq. 3)
+  critics      (Q_i(s, a) - r - gamma (1 - terminated) V(s'))^2 / 2                                             (Eq. 5)
+  policy       E_pi[alpha log pi(a|s) - min_i Q_i(s, a)]                                                        (Eq. 9)
+  temperature  alpha (-log pi(a|s) - target_entropy), log pi held constant                                      (Eq. 18)
+  targets      Q' move by tau towards Q
+
 One formulation serves both kinds of action: the soft value is sum_k weight_k (Q_k - alpha log pi_k), with weight 1 for
 the one sampled action, and weight pi_k for each of the discrete ones.
 
@@ -15,6 +21,9 @@ the box's own units. The target entropy is that of the action in [-1, 1], as in 
 same in every box. The buffer is smaller: 10^6 rows are dear where every lane of a sweep has its own. Minibatches are
 drawn with replacement, as is common practice. The first steps, which fill the buffer, act uniformly at random and
 belong to `init`. Episodes cut by a time limit bootstrap from their true last observation.
+
+Defaults of `Config` and `Hyper` are those of the first paper's Table 1, but for ``capacity`` and ``warmup``, which are
+ours, as are the presets.
 """
 
 import math
@@ -79,7 +88,7 @@ class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
     gamma: float = 0.99  # discount per environment step; Table 1
     tau: float = 0.005  # step of the target critics towards the critics; Table 1
     target_entropy: float = NAN  # nats, of the action in [-1, 1]; nan: -A, or 0.98 log K if discrete, as in the papers
-    init_alpha: float = 1.0  # temperature at the start, reward units per nat
+    init_alpha: float = 1.0  # temperature at the start, reward units per nat; the authors' code
 
 
 class Params(NamedTuple):  # of what is learned, or of its optimisers

@@ -4,6 +4,13 @@ Ozalp 2026, arXiv:2601.00737. The critic's N(mu, sigma^2) describes the target r
 in which the successor enters as a number: sigma is the spread that one transition creates (reward, dynamics, policy)
 and does not add up along the episode. Both the target and the policy's objective count sigma down by beta; this takes
 the place of the least of two critics. Dropout and LayerNorm regularise and measure nothing.
+
+  critic       -log N(y; mu(s, a), sigma(s, a)^2)
+               y = r + gamma (1 - terminated) (mu' - beta sigma' - alpha log pi(a'|s'))
+  policy       alpha log pi(a|s) - (mu(s, a) - beta sigma(s, a)),   a of pi(s)
+  temperature  alpha (-log pi(a|s) - target_entropy), log pi held constant
+  target       mu', sigma' are of the target critic at (s', a'), which moves by tau towards the critic
+
 Shapes: N = num_envs, T = num_steps, B = batch_size, A = action dimensions, W = hidden units of a network,
 E = critics, Q = numbers in a critic's target (1, or its quantiles). A sweep adds leading axes.
 
@@ -15,9 +22,12 @@ Where the author's code, which made the published numbers, and the paper disagre
 a switch of `Config`: ``temperature``, ``norm_last``, ``target_dropout``, ``test_samples``. (That the pseudo-code moves
 the target critic last changes no number.) The code's temperature step has a factor alpha that its DSAC lacks; that is
 kept. Target entropies are -A, in units of the action in [-1, 1], as in Table 5 and all runs; Table 6 has half of it.
-The numbers of `Hyper` are those of the runs. Episodes cut by a time limit bootstrap. Departures: environments may run
-side by side; and scores here are of many episodes of the last policy, where the paper pools single ones of a window of
-evaluations.
+Episodes cut by a time limit bootstrap. Departures: environments may run side by side; and scores here are of many
+episodes of the last policy, where the paper pools single ones of a window of evaluations.
+
+Defaults of `Config` and `Hyper` are those of the runs; beta and the dropouts, which differ by task, are Ant's.
+Presets with a task's name are of the runs too, but for the smaller replay of ``risky_point_mass``, where the paper
+sweeps beta; ``classic`` and ``brax`` are ours.
 """
 
 import math

@@ -4,10 +4,16 @@ Fujimoto & Gu 2021, arXiv:2106.06860, Eq. 3 and 5; TD3: Fujimoto et al. 2018, ar
 Shapes: B = batch_size, A = action dimensions, N = rows of the dataset; the two critics are a leading axis. A sweep
 adds leading axes, and all its lanes share one dataset, the `task`.
 
+  critics  sum over i of (Q_i(s, a) - y)^2,   y = r + gamma (1 - terminated) min_i Q'_i(s', a')
+           a' = clip(pi'(s') + clip(policy_noise n, -noise_clip, noise_clip), -1, 1),   n of a standard normal
+  policy   -lambda Q_1(s, pi(s)) + mean over A of (pi(s) - a)^2,   lambda = alpha / mean over B of |Q_1(s, pi(s))|
+  targets  pi', Q' move by tau towards pi, Q;   y and lambda are held constant
+
 One `step` is ``policy_delay`` critic steps and then one of the policy and of all targets, on the last minibatch: TD3's
 counter, which starts at 1, without a branch. The budget of an offline run counts critic steps. Actions are in [-1, 1],
 whatever the environment's box. As in the authors' code observations are normalised by the dataset's moments, and lambda
-is of the mean |Q| at the policy's actions, where Eq. 5 has the data's.
+is of the mean |Q| at the policy's actions, where Eq. 5 has the data's. Defaults of `Config` and `Hyper` are that code's
+too; the presets for Pendulum's datasets are ours, chosen on other keys than those of the results.
 """
 
 from dataclasses import dataclass

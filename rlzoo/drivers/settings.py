@@ -8,7 +8,7 @@
       learning_rate: {low: 1e-4, high: 1e-2, scale: log}
       entropy_coef: [0.0, 0.01]
     config:                                             # structure: a program for each value
-      num_envs: [16, 64]
+      num_envs: [16, 32]
     sampler: sobol
     samples: 32
 

@@ -96,7 +96,8 @@ def commit() -> str:
     """The repository's commit, with a + where the working tree differs from it in code."""
     try:
         head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
-        changed = subprocess.run(["git", "status", "--porcelain", "rlzoo"], capture_output=True, text=True, check=True)
+        status = ["git", "status", "--porcelain", "--", "*.py", ":!tests"]
+        changed = subprocess.run(status, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
