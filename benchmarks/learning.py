@@ -3,8 +3,8 @@
     python benchmarks/learning.py [--run [--only ppo sac]]
 
 Each row is a figure in docs/results, with the command that measured it. `--run` runs those commands first, one after
-another, and before them those that make the data they need, which takes many hours; rows are renewed as they end. Rows
-of fewer than 8 seeds are named.
+another, and before them those that make the data they need, which takes many hours; rows are renewed as they end. What
+runs/ holds already is only evaluated: remove it to train again. Rows of fewer than 8 seeds are named.
 """
 
 import argparse

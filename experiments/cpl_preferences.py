@@ -47,9 +47,9 @@ dataset = data.collect(env, acted if isinstance(space, Discrete) else noisy, dat
 drawn = preferences.segments(dataset, options.segments, options.length, segment_key)
 regret = preferences.compare(drawn, preferences.regret_score(drawn, oracle, kept.state, label_key))
 by_return = preferences.compare(drawn, preferences.reward_score(drawn))
-print(data.save(Path(f"data/{name}.npz"), dataset))
 for by, pairs in {"regret": regret, "return": by_return}.items():
     print(preferences.save(Path(f"data/{name}-{by}.npz"), pairs))
+print(data.save(Path(f"data/{name}.npz"), dataset))  # last: where it is, all are
 returns = {"random": low, "behaviour": float(dataset.episode_returns().mean()), "oracle": about.expert_score}
 figures = [rlzoo.report.Figure(f"mean return, {who}", x) for who, x in returns.items()]
 agreed = float((regret.label == by_return.label).mean())

@@ -10,6 +10,7 @@ an advantage; elsewhere the value alone leads it. V(s), the baseline of the adva
   VAE      vae_weight 1[Q_1(s, a) > V(s)] (VAE(s, a) - a)^2 + KL / 2
   policy   -lambda Q_1(s, pi(s)) + mask_weight 1[Q_1(s, v) >= V(s) or Q_1(s, a) > V(s)] (pi(s) - w)^2
            v = VAE(s, pi(s));   w = v if Q_1(s, v) >= Q_1(s, a), else a;   lambda = alpha / batch's mean |Q_1(s, pi(s))|
+  squares are means over A;   y, lambda and 1[...] are held constant, w is not
 
 Shapes: B = batch_size, A = action dimensions, L = 2 A latent dimensions, N = rows of the dataset. A sweep adds leading
 axes, and all its lanes share one dataset, the `task`.

@@ -21,9 +21,10 @@ share no layers but those of images, initialisation is orthogonal, and the learn
 short here too, not whole episodes; and episodes cut by a time limit bootstrap from the value of their true last
 observation.
 
-The numbers of `Hyper` are those of the reproduction async-rl, whose details the paper's first author confirmed; the
-paper draws its rates from 1e-4 to 1e-2. So is the weight of the value's loss: (R - V)^2 / 4 in all, where Alg. S3 has
-(R - V)^2. ``num_workers`` and ``t_max`` are the paper's; schedule and networks are ours.
+The numbers of `Hyper` are those of the reproduction async-rl, whose details the paper's first author confirmed, but for
+``anneal_steps`` and ``reward_clip``; so is the weight of the value's loss: (R - V)^2 / 4 in all, where Alg. S3 has
+(R - V)^2. The paper draws its rates from 1e-4 to 1e-2. ``num_workers`` and ``t_max`` are the paper's; schedule,
+networks and presets are ours.
 """
 
 from collections.abc import Callable

@@ -21,8 +21,9 @@ SFT, the baseline, is cloning of all segments and then of the preferred ones, bc
 bc_coef 1; CPL(KL) is Config(reference=True) in the second phase. Rankings have no bias. A batch is drawn with
 replacement, where the code permutes.
 
-Defaults of `Config` and `Hyper`, and the presets ``cpl_bc`` and ``cpl_kl``, are the code's for MetaWorld from states;
-``small`` and ``pendulum`` are ours, the latter's alpha and bias chosen on other seeds than those of the results.
+Defaults of `Config` and `Hyper` but for ``ranking_size``, and the presets ``cpl_bc`` and ``cpl_kl``, are the code's for
+MetaWorld from states; ``small`` and ``pendulum`` are ours, the latter's alpha and bias chosen on other seeds than those
+of the results.
 """
 
 import math

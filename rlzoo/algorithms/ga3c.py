@@ -23,7 +23,7 @@ those of images, initialisation is orthogonal.
 
 The numbers of `Hyper` suit means and are those of `rlzoo.a2c`, so that without lags this is A2C: the authors' code has
 a rate of 3e-4, RMSProp's eps 0.1 on averages that begin at 1, no clipping, and the whole (R - V)^2 / 2. ``num_envs``
-and ``num_steps`` are that code's; lags and networks are ours.
+and ``num_steps`` are that code's; lags, networks and presets are ours.
 """
 
 from collections.abc import Callable

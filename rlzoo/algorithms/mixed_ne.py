@@ -21,7 +21,7 @@ inside of the optimiser, and eta is constant, where the optimiser takes 1e-5 of 
 update is T steps in each of N environments and its gradient steps, as in `rlzoo.sac`; the first steps, of the policies
 as they begin, belong to `init`.
 
-Defaults of `Config` and `Hyper` are the code's; the preset for Pendulum is ours.
+Defaults of `Config` and `Hyper` are the code's but for ``capacity``; the preset for Pendulum is ours.
 """
 
 import math

@@ -19,9 +19,9 @@ Critics and targets are TD3's, as in `td3_bc`. The search does not use the autho
 Where the paper's text has the distance itself as loss, the code, which made the published numbers, has the mean squared
 difference of the actions; that is done here. Actions are in [-1, 1], whatever the environment's box.
 
-Defaults of `Config` and `Hyper` are the code's, as in its commands for hopper and walker2d. The preset ``halfcheetah``
-is of such a command too, and ``antmaze`` of the one for medium-play; those for Pendulum are ours, chosen on other keys
-than those of the results.
+Defaults of `Config` and `Hyper` are the code's but for the search's, as in its commands for hopper and walker2d. The
+preset ``halfcheetah`` is of such a command too, and ``antmaze`` of the one for medium-play; those for Pendulum are
+ours, chosen on other keys than those of the results.
 """
 
 import functools

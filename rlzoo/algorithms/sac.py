@@ -10,7 +10,7 @@ A sweep adds leading axes.
   V(s)         E_pi[min_i Q'_i(s, a) - alpha log pi(a|s)]                                                       (Eq. 3)
   critics      (Q_i(s, a) - r - gamma (1 - terminated) V(s'))^2 / 2                                             (Eq. 5)
   policy       E_pi[alpha log pi(a|s) - min_i Q_i(s, a)]                                                        (Eq. 9)
-  temperature  alpha (-log pi(a|s) - target_entropy), log pi held constant                                      (Eq. 18)
+  temperature  alpha (E_pi[-log pi(a|s)] - target_entropy), log pi held constant, of the action in [-1, 1]      (Eq. 18)
   targets      Q' move by tau towards Q
 
 One formulation serves both kinds of action: the soft value is sum_k weight_k (Q_k - alpha log pi_k), with weight 1 for
@@ -22,8 +22,8 @@ same in every box. The buffer is smaller: 10^6 rows are dear where every lane of
 drawn with replacement, as is common practice. The first steps, which fill the buffer, act uniformly at random and
 belong to `init`. Episodes cut by a time limit bootstrap from their true last observation.
 
-Defaults of `Config` and `Hyper` are those of the first paper's Table 1, but for ``capacity`` and ``warmup``, which are
-ours, as are the presets.
+Defaults are those of the first paper's Table 1 where it has them; the discrete target entropy is the second paper's,
+``init_alpha`` the authors' code's; ``capacity``, ``warmup``, ``warmup_hold`` and the presets are ours.
 """
 
 import math

@@ -25,9 +25,9 @@ kept. Target entropies are -A, in units of the action in [-1, 1], as in Table 5 
 Episodes cut by a time limit bootstrap. Departures: environments may run side by side; and scores here are of many
 episodes of the last policy, where the paper pools single ones of a window of evaluations.
 
-Defaults of `Config` and `Hyper` are those of the runs; beta and the dropouts, which differ by task, are Ant's.
-Presets with a task's name are of the runs too, but for the smaller replay of ``risky_point_mass``, where the paper
-sweeps beta; ``classic`` and ``brax`` are ours.
+Defaults of `Config` and `Hyper` are those of the runs; beta and the dropouts, which differ by task, are Ant's. Presets
+with a task's name, ``estac`` and ``dsac`` are of the runs too, but for the smaller replay of ``risky_point_mass``,
+where the paper sweeps beta; ``classic`` and ``brax`` are ours.
 """
 
 import math
