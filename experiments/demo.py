@@ -26,7 +26,7 @@ number = 1 + sum(1 for _ in Path("runs").glob("demo_*"))
 directory = Path("runs") / f"demo_{number}"
 
 env = rlzoo.envs.make("gymnax/CartPole-v1")
-algo = ppo.make(env)
+algo = ppo.make(env, ppo.Config(num_epochs=4))  # of 10: the demo is to be short
 runs = rlzoo.sweep(algo, algo.hyper._replace(learning_rate=rates))
 keys = jax.random.split(jax.random.key(0), SEEDS)
 num_updates = rlzoo.updates_for(runs, STEPS)
