@@ -112,13 +112,9 @@ def main() -> None:
         figures.append(Figure(f"speed of {kind}", float(ours), "steps/s"))
         if (kind, options.rows) in ORIGINALS:
             original, least = ORIGINALS[kind, options.rows]
-            title, given = (
-                f"speed of {kind}, over the PyTorch original's {original} steps/s",
-                "given, not measured here",
-            )
-            figures.append(
-                Figure(title, float(ours) / original, "×", bar=least, note=f"the original's rate is {given}")
-            )
+            title = f"speed of {kind}, over the PyTorch original's {original} steps/s"
+            given = "the original's rate is given, not measured here"
+            figures.append(Figure(title, float(ours) / original, "×", bar=least, note=given))
         measured = pairs[0][0]
         figures.append(Figure(f"preparing and compiling {kind}", measured["prepare"] + measured["compile"], "s"))
         figures.append(Figure(f"temporary memory of {kind}", measured["temporary"] / 2**20, "MiB"))
