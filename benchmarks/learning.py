@@ -9,7 +9,6 @@ runs/ holds already is only evaluated: remove it to train again. Rows of fewer t
 
 import argparse
 import csv
-import json
 import re
 import shlex
 import subprocess
@@ -21,7 +20,6 @@ import tables
 
 from rlzoo.report.record import slug
 
-RESULTS = tables.DIRECTORY.parent / "results"
 COLUMNS = ("key", "algorithm", "task", "seeds", "iqm", "low", "high", "worst", "commit", "date", "hardware", "command")
 
 
@@ -147,7 +145,7 @@ ROWS = (
 
 def found(row: Row) -> dict[str, Any]:
     """The row's record; an error if there is none, for then the table would say less than it lists."""
-    record = json.loads((RESULTS / f"{slug(row.title)}.json").read_text())
+    record = tables.recorded(slug(row.title))
     figure = next(figure for figure in record["figures"] if figure["what"] == row.figure)
     lowest = re.search(r"lowest ([0-9.e+-]+)", figure["note"])  # of returns and scores the worst
     return {
@@ -178,12 +176,17 @@ def option(name: str, command: str) -> str | None:
     return found[1] if found else None
 
 
+def data_of(command: str) -> str:
+    """The file that a command reads, without its ending; empty if it names none."""
+    return (option("--data", command) or "").removesuffix(".npz")
+
+
 def before(command: str) -> list[str]:
     """The command that makes the data that this one reads, if they are not there yet."""
-    data = (option("--data", command) or "").removesuffix(".npz")
+    data = data_of(command)
     if data not in MADE_BY or Path(f"{data}.npz").exists():
         return []
-    return [json.loads((RESULTS / f"{MADE_BY[data]}.json").read_text())["command"]]
+    return [tables.recorded(MADE_BY[data])["command"]]
 
 
 def write() -> list[dict[str, Any]]:

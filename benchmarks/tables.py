@@ -21,6 +21,11 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def recorded(name: str) -> dict[str, Any]:
+    """The record docs/results/<name>.json."""
+    return json.loads((DIRECTORY.parent / "results" / f"{name}.json").read_text())
+
+
 def speed(rows: list[dict[str, Any]]) -> list[str]:
     """Every measurement: a row a library."""
     lines = ["| task | agents | library | steps/s | rlzoo's speed / its | compiling, s | peak memory, MiB |"]
@@ -67,11 +72,15 @@ def learning(rows: list[dict[str, str]]) -> list[str]:
     lines = ["| algorithm | task | seeds | IQM | 95% interval | worst seed | commit |"]
     lines.append("|---|---|---:|---:|---:|---:|---|")
     for row in rows:
-        between = f"{float(row['low']):.4g} … {float(row['high']):.4g}"
-        worst = f"{float(row['worst']):.4g}" if row["worst"] else ""
-        cells = [row["algorithm"], row["task"], str(row["seeds"]), f"{float(row['iqm']):.4g}", between, worst]
-        lines.append(f"| {' | '.join([*cells, row['commit']])} |")
+        lines.append(f"| {' | '.join([row['algorithm'], row['task'], *scores(row), row['commit']])} |")
     return lines
+
+
+def scores(row: dict[str, str]) -> list[str]:
+    """Seeds, IQM, interval and worst seed of a row of learning.csv, as cells."""
+    between = f"{float(row['low']):.4g} … {float(row['high']):.4g}"
+    worst = f"{float(row['worst']):.4g}" if row["worst"] else ""
+    return [str(row["seeds"]), f"{float(row['iqm']):.4g}", between, worst]
 
 
 def measured_by(row: dict[str, str]) -> str:
@@ -190,8 +199,7 @@ def numbers(text: str) -> str:
 
     def one(found: re.Match[str]) -> str:
         name, what, form = (part.strip() for part in found[1].split(" | "))
-        record = json.loads((DIRECTORY.parent / "results" / f"{name}.json").read_text())
-        figure = next(figure for figure in record["figures"] if figure["what"] == what)
+        figure = next(figure for figure in recorded(name)["figures"] if figure["what"] == what)
         part, spec = form.split()
         shown = [figure["value"]] if part == "value" else [figure["low"], figure["high"]]
         return f"<!-- = {found[1]} -->{' to '.join(format(x, spec) for x in shown)}<!-- = -->"

@@ -1,8 +1,8 @@
 """Pages that are made of the code: one for each algorithm, of its docstring, its fields and its measured returns."""
 
-import csv
 import inspect
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +13,9 @@ import rlzoo
 from rlzoo.drivers import named
 
 ROOT = Path(__file__).parent.parent
+sys.path.append(str(ROOT / "benchmarks"))
+
+import tables  # noqa: E402
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -98,8 +101,7 @@ def fields(cls: Any, presets: dict[str, Any]) -> list[str]:
 
 def returns(name: str) -> list[str]:
     """The measured returns of this algorithm, if there are any."""
-    with (ROOT / "docs" / "benchmarks" / "learning.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["key"] == name]
+    rows = [row for row in tables.read(ROOT / tables.DIRECTORY / "learning.csv") if row["key"] == name]
     if not rows:
         return [
             "## Returns",
@@ -109,9 +111,6 @@ def returns(name: str) -> list[str]:
         ]
     lines = ["## Returns", "", "| task | | seeds | IQM | 95% interval | worst seed |", "|---|---|---:|---:|---|---:|"]
     for row in rows:
-        between = f"{float(row['low']):.4g} … {float(row['high']):.4g}"
-        worst = f"{float(row['worst']):.4g}" if row["worst"] else ""
-        cells = [row["task"], row["algorithm"], row["seeds"], f"{float(row['iqm']):.4g}", between, worst]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join([row['task'], row['algorithm'], *tables.scores(row)])} |")
     commands = dict.fromkeys(f"`{row['command']}` (commit {row['commit']})" for row in rows)
     return [*lines, "", f"Measured by {', '.join(commands)}; hardware and versions: [all results](../results.md).", ""]

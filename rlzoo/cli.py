@@ -405,7 +405,6 @@ def _draw_results(asked: Any, directory: Path, results: list[dict[str, Any]]) ->
 
 
 def _eval(argv: list[str]) -> int:
-
     import rlzoo
     from rlzoo.drivers.train import steps_after
 
@@ -439,7 +438,6 @@ def _plot(argv: list[str]) -> int:
 
 
 def _render(argv: list[str]) -> int:
-
     import rlzoo
 
     parser = argparse.ArgumentParser(prog="rlzoo render", description="Film an episode of a run.", allow_abbrev=False)

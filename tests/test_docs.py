@@ -353,8 +353,8 @@ def test_tables_are_what_their_generator_writes(monkeypatch):
     rows = [{name: str(value) for name, value in learning.found(row).items()} for row in learning.ROWS]
     assert rows == tables.read(tables.DIRECTORY / "learning.csv")
     for row in rows:  # data that a row's command reads: in the repository, or made by a recorded command
-        if (data := str(learning.option("--data", row["command"])).removesuffix(".npz")).startswith("data/"):
-            assert (DOCS / "results" / f"{learning.MADE_BY[data]}.json").exists()
+        if (data := learning.data_of(row["command"])).startswith("data/"):
+            assert tables.recorded(learning.MADE_BY[data])["command"]
     assert (DOCS / "results.md").read_text() == sys.modules["rlzoo.report.record"]._page(DOCS / "results")
 
 
