@@ -15,6 +15,7 @@ import time
 
 import numpy as np
 from peers import in_process
+from scipy.signal import lfilter
 from workers.measure import timed
 
 KINDS = {  # what is measured: bar of its time over TD3+BC's
@@ -39,9 +40,9 @@ def synthetic(env, num_rows: int, seed: int = 0):
 
     rng = np.random.default_rng(seed)
     obs_size, num_actions, hidden = env.obs_space.shape[0], env.action_space.shape[0], 6
-    paths = np.zeros((num_rows + 1, hidden), np.float32)
-    for t in range(num_rows):
-        paths[t + 1] = 0.95 * paths[t] * (t % 1000 != 999) + 0.3 * rng.normal(size=hidden)
+    noise = 0.3 * rng.normal(size=(-(-num_rows // 1000), 1000, hidden))
+    paths = lfilter([1.0], [1.0, -0.95], noise, axis=1).reshape(-1, hidden)  # each episode's begins anew
+    paths = np.concatenate([np.zeros((1, hidden)), paths])[: num_rows + 1]
     mix, steer = rng.normal(size=(hidden, obs_size)), rng.normal(size=(obs_size, num_actions)) / obs_size
     obs = np.tanh(paths @ mix) + 0.1 * rng.normal(size=(num_rows + 1, obs_size))
     action = np.tanh(obs[:-1] @ steer + 0.3 * rng.normal(size=(num_rows, num_actions)))

@@ -11,6 +11,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import device_tables
+
 DIRECTORY = Path("docs/benchmarks")
 PAGE = DIRECTORY.with_suffix(".md")
 NAMES = {"rlzoo": "rlzoo", "rejax": "Rejax 0.1.3", "sbx": "SBX 0.28"}
@@ -94,6 +96,10 @@ def page() -> str:
         lines += [f"## Speed on {rows[0]['hardware']}", "", SPEED, "", *speed(rows), ""]
         for said in dict.fromkeys(measured_by(row) for row in rows):
             lines += [said, ""]
+    for path in sorted(DIRECTORY.glob("accelerator_*.jsonl")):
+        found = device_tables.read(path)
+        lines += [f"## On {found[0]['about']['device']}", "", device_tables.ABOUT, "", *device_tables.tables(found)]
+        lines += [part for said in device_tables.runs(found) for part in (said, "")]
     if (path := DIRECTORY / "learning.csv").exists():
         lines += ["## Returns", "", LEARNING, "", *learning(read(path)), ""]
     return "\n".join(lines)
@@ -185,6 +191,8 @@ def readme() -> str:
     if (measured := DIRECTORY / "speed_cpu.csv").exists():
         rows = read(measured)
         parts["speed"] = [*speed_in_brief(rows), "", f"On {rows[0]['hardware']}; commit {rows[0]['commit']}."]
+    for path in sorted(DIRECTORY.glob("accelerator_*.jsonl")):
+        parts["speed"] = [*parts.get("speed", []), "", *device_tables.in_brief(device_tables.read(path))]
     for name, lines in parts.items():
         between = f"<!-- {name} -->\n" + "\n".join(lines) + f"\n<!-- /{name} -->"
         text = re.sub(rf"<!-- {name} -->.*?<!-- /{name} -->", between, text, flags=re.S)

@@ -269,6 +269,15 @@ CASES = {
 }
 
 
+def algorithm(case: Case) -> Any:
+    """The algorithm of a case, small enough to compile in seconds."""
+    hyper = case.module.Hyper(**case.hyper)
+    if case.env != "own/plane":
+        return case.module.make(rlzoo.envs.make(case.env), case.config, hyper)
+    data = plane_preferences() if case.module in (cpl, p_iql) else plane_dataset()
+    return case.module.make(plane(), case.config, data, hyper)
+
+
 class Built(NamedTuple):
     case: Case
     algo: Any
@@ -287,12 +296,7 @@ SLOW = ("a2c pixels", "a3c continuous", "a3c random", "ga3c continuous", "mixed_
 )
 def built(request):
     case = CASES[request.param]
-    hyper = case.module.Hyper(**case.hyper)
-    if case.env == "own/plane":
-        data = plane_preferences() if case.module in (cpl, p_iql) else plane_dataset()
-        algo = case.module.make(plane(), case.config, data, hyper)
-    else:
-        algo = case.module.make(rlzoo.envs.make(case.env), case.config, hyper)
+    algo = algorithm(case)
     traces = []
 
     def counted(state, hyper, task):

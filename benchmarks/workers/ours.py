@@ -22,15 +22,18 @@ def flat(env):
     return env._replace(reset=reset, step=step, obs_space=Box(low, high))
 
 
+def algorithm(asked):
+    """PPO or SAC of the sizes asked for, with the peers' networks."""
+    env = flat(rlzoo.envs.make(asked["env"], **asked["env_options"]))
+    sizes = asked["sizes"] | {"hidden": tuple(asked["sizes"]["hidden"])}
+    if asked["algorithm"] == "sac":
+        return sac.make(env, sac.Config(**sizes))
+    return ppo.make(env, ppo.Config(**sizes, activation="tanh", normalise_obs=False, normalise_reward=False))
+
+
 def main() -> None:
     asked = case()
-    sizes = asked["sizes"]
-    env = flat(rlzoo.envs.make(asked["env"], **asked["env_options"]))
-    if asked["algorithm"] == "ppo":
-        plain = {"normalise_obs": False, "normalise_reward": False}
-        algo = ppo.make(env, ppo.Config(**sizes | {"hidden": tuple(sizes["hidden"])}, activation="tanh", **plain))
-    else:
-        algo = sac.make(env, sac.Config(**sizes | {"hidden": tuple(sizes["hidden"])}))
+    algo = algorithm(asked)
     measured = timed(algo, asked["lanes"], asked["updates"])
     say(measured.speed * algo.steps_per_update, measured.compile)
 
