@@ -48,6 +48,7 @@ MJX = {"backend": "mjx"}
 WIDE = {"num_envs": 2048, "num_steps": 16, "num_minibatches": 32}  # one agent that fills a device
 NARROW = {"num_steps": 16}
 ROWS = 1_000_000
+LEARNING = 0.3  # of the time that learning has in any case, once it is prepared
 GRAPHS = "--xla_gpu_enable_command_buffer=+WHILE,+CONDITIONAL"  # a loop is launched whole, not iteration by iteration
 # Of learning on brax: as many environments as keep an accelerator busy; numbers as usual for such.
 MANY = {
@@ -69,10 +70,8 @@ class Job:
     stage: str
     name: str
     case: dict[str, Any]
-    limit: float  # seconds, from its start to its end
     flags: str = ""  # for XLA
     process: Any = None
-    began: float = 0.0
     state: str = "waiting"  # waiting, preparing, ready, measuring, over
     lines: int = 0
     errors: list[str] = field(default_factory=list)
@@ -89,21 +88,20 @@ def jobs(options: argparse.Namespace, groups: int) -> list[Job]:
     def sized(number: int, least: int = 1) -> int:
         return max(least, round(number * scale))
 
-    found = [Job("peaks", "peaks", {"matrix": sized(8192, 512), "copy": sized(2**29, 2**26), "seconds": seconds}, 120)]
+    found = [Job("peaks", "peaks", {"matrix": sized(8192, 512), "copy": sized(2**29, 2**26), "seconds": seconds})]
     cases = _cases(every=scale == 1)
     parts = [cases[i::groups] for i in range(groups) if cases[i::groups]]
 
     def right(flags: str = "") -> list[Job]:
-        kind = "deterministic" if flags else "right"
-        return [Job("right", kind, {"cases": part, "deterministic": bool(flags)}, 400, flags) for part in parts]
+        kind = "deterministic" if flags else "as on the CPU"
+        return [Job("right", kind, {"cases": part, "deterministic": bool(flags)}, flags) for part in parts]
 
-    def fast(
-        name: str, agents: Sequence[int], updates: Sequence[int], limit: float = 300, flags: str = "", **case: Any
-    ) -> Job:
+    def fast(name: str, agents: Sequence[int], updates: Sequence[int], flags: str = "", **case: Any) -> Job:
         few = dict(zip(map(sized, agents), updates, strict=True))  # the same number after scaling: once
         few = few if scale == 1 else {agents: few[agents] for agents in (min(few), max(few))}
+        few = {agents: n for agents, n in few.items() if not options.agents or agents in options.agents}
         case |= {"agents": list(few), "updates": list(few.values()), "seconds": seconds}
-        return Job("fast", name, case, limit, flags)
+        return Job("fast", name, case, flags)
 
     def brax(name: str, options: dict[str, str]) -> list[Job]:
         title = f"PPO {name}, {options['backend']}"
@@ -111,12 +109,12 @@ def jobs(options: argparse.Namespace, groups: int) -> list[Job]:
         wide = WIDE | {"num_envs": sized(WIDE["num_envs"], 32)}
         return [
             fast(f"{title}, {wide['num_envs']} environments", [1], [2], **case, sizes=PPO | wide),
-            fast(title, [64], [2], **case, sizes=PPO | NARROW, plan=True),
+            fast(title, [64], [2], **case, sizes=PPO | NARROW),
         ]
 
-    def data(name: str, rows: int, limit: float = 300) -> Job:
+    def data(name: str, rows: int) -> Job:
         rows = sized(rows, 2_000)
-        return fast(f"{name}, {rows:,} rows", [1, 8], [200, 100], limit, algorithm=name, rows=rows, what="updates")
+        return fast(f"{name}, {rows:,} rows", [1, 8], [200, 100], algorithm=name, rows=rows, what="updates")
 
     of_ppo, of_sac = {"algorithm": "ppo", "sizes": PPO}, {"algorithm": "sac", "sizes": SAC}
     cartpole, pendulum, breakout = (
@@ -143,7 +141,7 @@ def jobs(options: argparse.Namespace, groups: int) -> list[Job]:
 
     def learn(algorithm: str, task: str, steps: int, **case: Any) -> Job:
         case |= {"algorithm": algorithm, "seeds": 8, "steps": sized(steps), "share": 0.1, "episodes": 16}
-        return Job("learning", f"{algorithm.upper()} {task}", case, 3600)
+        return Job("learning", f"{algorithm.upper()} {task}", case)
 
     for task in ("halfcheetah", "hopper", "walker2d", "ant"):
         config = MANY | {"num_envs": sized(MANY["num_envs"], 32)}
@@ -152,6 +150,7 @@ def jobs(options: argparse.Namespace, groups: int) -> list[Job]:
     for task in ("halfcheetah", "hopper", "walker2d", "ant"):
         config = OFF_POLICY | ({"capacity": 16_384} if scale < 1 else {})
         found += [learn("sac", task, 1_000_000, env=f"brax/{task}", env_options=SPRING, config=config, hyper={})]
+    found = [job for job in found if job.case.get("agents") != []]
     return [job for job in found if not options.only or job.stage in options.only or job.name in options.only]
 
 
@@ -167,8 +166,10 @@ def _cases(every: bool) -> list[str]:
 class Session:
     """Starts jobs as cores are free, gives them the device one at a time, and writes down what they say."""
 
-    def __init__(self, found: list[Job], file: Path, ends: float, at_once: int, environment: dict[str, str]) -> None:
-        self.jobs, self.file, self.ends, self.at_once, self.environment = found, file, ends, at_once, environment
+    def __init__(self, found: list[Job], file: Path, seconds: float, at_once: int, environment: dict[str, str]) -> None:
+        self.jobs, self.file, self.at_once, self.environment = found, file, at_once, environment
+        self.began = time.monotonic()
+        self.ends, self.learns = self.began + seconds, self.began + (1 - LEARNING) * seconds
         self.said: queue.Queue[tuple[Job, dict[str, Any] | None]] = queue.Queue()
 
     def write(self, **line: Any) -> None:
@@ -184,27 +185,23 @@ class Session:
             self._give_turn()
             with contextlib.suppress(queue.Empty):
                 self._hear(*self.said.get(timeout=0.2))
-            for job in self.jobs:
-                if job.alive and time.monotonic() - job.began > job.limit and job.state != "measuring":
-                    self._end(job, f"more than its {job.limit:.0f} s")
         for job in self.jobs:
             if job.state != "over":
                 was = job.state
                 self._end(job, f"not reached in the time ({was})")
 
     def _start(self) -> None:
-        learns = all(job.state == "over" for job in self.jobs if job.stage != "learning")
         for job in self.jobs:
             if sum(job.alive for job in self.jobs) >= self.at_once:
                 return
-            if job.state == "waiting" and (job.stage != "learning" or learns):
+            if job.state == "waiting":
                 environment = self.environment | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {job.flags}".strip()}
                 command = [sys.executable, str(WORKER), json.dumps({"stage": job.stage} | job.case)]
                 with self.file.with_suffix(".log").open("ab") as log:
                     job.process = subprocess.Popen(
                         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
                     )
-                job.state, job.began = "preparing", time.monotonic()
+                job.state = "preparing"
                 threading.Thread(target=self._listen, args=(job,), daemon=True).start()
 
     def _listen(self, job: Job) -> None:
@@ -236,7 +233,8 @@ class Session:
         if any(job.state == "measuring" for job in self.jobs):
             return
         job = next((job for job in self.jobs if job.state == "ready"), None)
-        if job is None:
+        others = any(job.state != "over" and job.stage != "learning" for job in self.jobs)
+        if job is None or (job.stage == "learning" and others and time.monotonic() < self.learns):
             return
         self._signal(signal.SIGSTOP, job)
         job.state = "measuring"
@@ -291,6 +289,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/accelerator"), help="directory of the lines and the log")
     parser.add_argument("--scale", type=float, default=1.0, help="of numbers of agents, rows, environments and steps")
     parser.add_argument("--only", nargs="+", help="these stages, or jobs by name")
+    parser.add_argument("--agents", type=int, nargs="+", help="these numbers of agents alone")
     parser.add_argument("--precision", default="highest", choices=("highest", "default"), help="of float32 products")
     parser.add_argument("--at-once", type=int, help="processes that prepare; default: a core each, but two")
     parser.add_argument("--commit", help="where there is no git")
@@ -299,14 +298,12 @@ def main() -> None:
 
     from rlzoo.report.record import commit, slug
 
-    began = time.monotonic()
     cores = len(os.sched_getaffinity(0))
     at_once = options.at_once or max(2, cores - 2)
     options.out.mkdir(parents=True, exist_ok=True)
     file = options.out / "accelerator.jsonl"
     environment = _environment() | {"JAX_DEFAULT_MATMUL_PRECISION": options.precision}
-    session = Session(jobs(options, max(1, at_once // 2)), file, began + 60 * options.minutes - 5, at_once, environment)
-    session.began = began
+    session = Session(jobs(options, max(1, at_once // 2)), file, 60 * options.minutes - 5, at_once, environment)
     found = about(options.precision) | {"commit": options.commit or commit(), "cores": cores, "scale": options.scale}
     command = shlex.join(["python", "benchmarks/accelerator.py", *sys.argv[1:]])
     session.write(stage="about", command=command, **found)

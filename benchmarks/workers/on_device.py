@@ -167,6 +167,7 @@ def fast(job: dict[str, Any]) -> None:
     with turn():
         for (agents, updates), (runs, key, start, program, seconds, cost) in zip(sides, programs, strict=True):
             about = {"agents": agents, "compile": seconds, "prepare": prepare, "what": what}
+            about |= {"flags": os.environ.get("XLA_FLAGS", "")}
             try:
                 state, numbers = start(key, float32(runs.hyper), runs.task), (float32(runs.hyper), runs.task)
                 box = [state]

@@ -9,7 +9,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -71,7 +71,7 @@ def manifest(algo: Algorithm, state: Any) -> dict[str, Any]:
         "hyper": {name: jnp.asarray(x).tolist() for name, x in algo.hyper._asdict().items()},
         "step": int(state.step),
         "leaves": _leaves(state),
-        "versions": {name: version(name) for name in _LIBRARIES},
+        "versions": {name: _version(name) for name in _LIBRARIES},
     }
 
 
@@ -289,6 +289,14 @@ def _leaves(state: Any) -> dict[str, str]:
     """Path -> dtype[shape] of every leaf; the clock is the same in all."""
     leaves = jax.tree_util.tree_leaves_with_path(state._replace(step=None))
     return {jax.tree_util.keystr(path): f"{x.dtype}{list(x.shape)}" for path, x in leaves}
+
+
+def _version(name: str) -> str:
+    """Of an installed package; rlzoo itself may be a folder on the path."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _first_line(error: Exception) -> str:
