@@ -114,7 +114,8 @@ def jobs(options: argparse.Namespace, groups: int) -> list[Job]:
 
     def data(name: str, rows: int) -> Job:
         rows = sized(rows, 2_000)
-        return fast(f"{name}, {rows:,} rows", [1, 8], [200, 100], algorithm=name, rows=rows, what="updates")
+        title = f"{tables.TITLES.get(name, name.upper())}, {rows:,} rows"
+        return fast(title, [1, 8], [200, 100], algorithm=name, rows=rows, what="critic steps")
 
     of_ppo, of_sac = {"algorithm": "ppo", "sizes": PPO}, {"algorithm": "sac", "sizes": SAC}
     cartpole, pendulum, breakout = (
@@ -135,7 +136,7 @@ def jobs(options: argparse.Namespace, groups: int) -> list[Job]:
         fast("SAC Pendulum, loops as graphs", [1, 300], [200, 50], flags=GRAPHS, **of_sac, **pendulum),
     ]
     found += [fast("CPL", [1, 8], [20, 4], algorithm="cpl", what="updates")]
-    found += [fast("QARL", [1, 8], [1, 1], algorithm="qarl", sizes={"num_envs": 5}, what="iterations")]
+    found += [fast("QARL", [1, 8], [1, 1], algorithm="qarl", sizes={"num_envs": 5})]
     found += right("--xla_gpu_deterministic_ops=true")
     found += [*brax("halfcheetah", MJX), *brax("ant", MJX), data("prdc", ROWS)]
 
@@ -273,6 +274,7 @@ def about(precision: str) -> dict[str, Any]:
     answer = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True, env=_environment())
     kind, platform, memory = json.loads(answer.stdout.strip().splitlines()[-1])
     found = {"device": kind, "platform": platform, "memory": memory, "precision": precision}
+    found |= {"flags": os.environ.get("XLA_FLAGS", "")}
     return found | {"jax": version("jax"), "jaxlib": version("jaxlib"), "date": date.today().isoformat()}
 
 
@@ -309,7 +311,7 @@ def main() -> None:
     session.write(stage="about", command=command, **found)
     session.run()
     lines = device_tables.read(file)
-    print("\n".join(device_tables.tables(lines)))
+    print("\n".join(device_tables.sections(lines)))
     if options.record:
         device_tables.merge(tables.DIRECTORY / f"accelerator_{slug(found['device'])}.jsonl", lines)
         tables.write()

@@ -8,14 +8,21 @@ from typing import Any
 ABOUT = (
     "Environment steps a second of training, of all agents of one program together; offline critic steps. Each task is "
     "a process of its own, which has the device alone while it is timed: the median of three repeats after one that "
-    "warms up. Memory is the device's peak in that process, beside what `rlzoo.plan` says. The last "
-    "column is the share of the device's own peak, measured in the same run: of float32 products, or of a copy's "
-    "bandwidth by the products' operands and results, whichever is nearer."
+    "warms up. Compiling is timed while others compile on the other cores. The device's peak, which a share is of, is "
+    "measured in the same run: that of float32 products, or of a copy's bandwidth by the products' operands and "
+    "results, whichever is nearer. Peak memory is of the whole process, in which XLA tries out products while it "
+    "compiles; beside it what the compiled program says that it needs, and what `rlzoo.plan` says from small ones. "
+    "Right: two updates of each algorithm's contract case from one State, on the device and on the CPU; of every leaf "
+    "the largest difference over its largest number, the worst leaf's. P-IQL's worst is the last bias of its reward "
+    "model, whose gradient is rounding alone: a constant reward changes no comparison."
 )
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Of a file's lines the newest of each kind, with what was said of its run under "about"; cut ones are left out."""
+    """Of a file's lines the newest of each kind, with what was said of its run under "about"; cut ones are left out.
+
+    What failed in one run and was measured in another is there.
+    """
     newest: dict[tuple[Any, ...], dict[str, Any]] = {}
     said: dict[str, Any] = {}
     for text in path.read_text().splitlines():
@@ -26,11 +33,18 @@ def read(path: Path) -> list[dict[str, Any]]:
         if line["stage"] == "about":
             said = line
             continue
-        measured = next((kind for kind in ("kernels", "planned") if kind in line), "")
-        key = line["stage"], line["name"], line.get("agents"), line.get("deterministic", False), measured
-        if "error" not in line or key not in newest:
-            newest[key] = line | {"about": said}
-    return list(newest.values())
+        measured = next((kind for kind in ("kernels", "planned", "error") if kind in line), "")
+        newest[(*_what(line), line.get("agents"), measured, _setting(said))] = line | {"about": said}
+    there = {_what(line) for line in newest.values() if "error" not in line}
+    return [line for line in newest.values() if "error" not in line or _what(line) not in there]
+
+
+def _what(line: dict[str, Any]) -> tuple[Any, ...]:
+    return line["stage"], line["name"], line.get("deterministic", False)
+
+
+def _setting(about: dict[str, Any]) -> tuple[str, str]:
+    return about.get("precision", ""), about.get("flags", "")
 
 
 def merge(path: Path, found: list[dict[str, Any]]) -> None:
@@ -50,77 +64,80 @@ def _written(found: list[dict[str, Any]]) -> Iterator[str]:
         yield json.dumps({name: x for name, x in line.items() if name != "about"}) + "\n"
 
 
-def runs(found: list[dict[str, Any]]) -> list[str]:
-    """What measured them."""
-    abouts = {json.dumps(line["about"]): line["about"] for line in found}.values()
-    return [
-        f"`{x['command']}`, commit {x['commit']}, {x['date']}, {x['device']} with {x['cores']} cores, jax {x['jax']}, "
-        f"float32 products at precision {x['precision']}."
-        for x in abouts
-    ]
-
-
-def in_brief(found: list[dict[str, Any]]) -> list[str]:
-    """A row a task, for the README."""
-    rows = [line for line in found if line["stage"] == "fast" and "rate" in line]
-    text = [f"| on {found[0]['about']['device']} | agents | a second, of all agents |", "|---|---:|---:|"]
-    return text + [f"| {row['name']} | {row['agents']:,} | {row['rate']:,.0f} {row['what']} |" for row in rows]
-
-
-def tables(found: list[dict[str, Any]]) -> list[str]:
-    """The tables of one device: what it can do, right, fast, where the time goes, learning, what is missing."""
-    of = lambda *stages: [line for line in found if line["stage"] in stages and "error" not in line]  # noqa: E731
-    peak = {line["name"]: line["rate"] for line in of("peaks")}
+def sections(found: list[dict[str, Any]]) -> list[str]:
+    """All tables of a device: those of each setting, what measured them, and what is missing."""
     text = []
-    if peak:
-        rates = [f"{name} {rate / 1e12:.3g} T{line}/s" for name, rate, line in _rates(peak)]
-        text += [f"What the device reaches in large products and a large copy: {', '.join(rates)}.", ""]
-    if rows := of("fast"):
-        text += _fast(rows, peak)
-    if rows := [line for line in of("fast") if "kernels" in line]:
-        text += _kernels(rows)
-    if rows := of("right"):
-        text += _right(rows)
-    if rows := of("learning"):
-        text += _learnt(rows)
+    for precision, flags in dict.fromkeys(_setting(line["about"]) for line in found):
+        lines = [line for line in found if _setting(line["about"]) == (precision, flags) and "error" not in line]
+        if not lines:
+            continue
+        text += [f"### Products at precision {precision}{f', {flags}' if flags else ''}", "", *tables(lines)]
+        for x in {json.dumps(line["about"]): line["about"] for line in lines}.values():
+            on = f"{x['device']} with {x['cores']} cores, jax {x['jax']}"
+            text += [f"`{x['command']}`, commit {x['commit']}, {x['date']}, {on}.", ""]
     if rows := [line for line in found if "error" in line]:
         text += ["| not there | why |", "|---|---|"]
-        text += [f"| {_title(line)} | {line['error'].replace('|', '/')} |" for line in rows] + [""]
+        text += [f"| {line['stage']}: {line['name']} | {line['error'].replace('|', '/')} |" for line in rows] + [""]
     return text
 
 
-def _rates(peak: dict[str, float]) -> list[tuple[str, float, str]]:
-    return [(name, rate, "B" if name == "copy" else "FLOP") for name, rate in peak.items()]
+def in_brief(found: list[dict[str, Any]]) -> list[str]:
+    """For the README: of each task the fastest, in whatever setting."""
+    rows: dict[str, dict[str, Any]] = {}
+    for line in found:
+        if (
+            line["stage"] == "fast"
+            and "rate" in line
+            and line["rate"] > rows.get(line["name"], line | {"rate": 0})["rate"]
+        ):
+            rows[line["name"]] = line
+    text = [f"| on one {found[0]['about']['device']} | agents | a second, of all agents |", "|---|---:|---:|"]
+    return text + [f"| {row['name']} | {row['agents']:,} | {row['rate']:,.0f} {row['what']} |" for row in rows.values()]
 
 
-def _title(line: dict[str, Any]) -> str:
-    agents = f", {line['agents']} agents" if "agents" in line else ""
-    return f"{line['stage']}: {line['name']}{agents}"
+def tables(found: list[dict[str, Any]]) -> list[str]:
+    """Of one setting: what the device can do, speed, kernels, whether it is right, learning."""
+    of = lambda stage: [line for line in found if line["stage"] == stage]  # noqa: E731
+    peak = {line["name"]: line["rate"] for line in of("peaks")}
+    text = []
+    if peak:
+        units = {name: "B" if name == "copy" else "FLOP" for name in peak}
+        rates = [f"{name} {rate / 1e12:.3g} T{units[name]}/s" for name, rate in peak.items()]
+        text += [f"What the device reaches in large products and a large copy: {', '.join(rates)}.", ""]
+    for make, rows in (
+        (_fast, [line for line in of("fast") if "rate" in line or "planned" in line]),
+        (_kernels, [line for line in of("fast") if "kernels" in line]),
+        (_right, of("right")),
+        (_learnt, of("learning")),
+    ):
+        text += make(rows, peak) if rows else []
+    return text
 
 
 def _fast(rows: list[dict[str, Any]], peak: dict[str, float]) -> list[str]:
     planned = {(row["name"], row["agents"]): row["planned"] for row in rows if "planned" in row}
-    text = ["| task | agents | a second | of all agents | compiling, s | memory, MiB | planned, MiB | of the peak |"]
-    text.append("|---|---:|---:|---|---:|---:|---:|---:|")
+    text = ["| task | agents | a second, of all agents | compiling, s | of the device's peak "]
+    text[0] += "| peak memory, MiB | the program's | planned |"
+    text.append("|---|---:|---:|---:|---:|---:|---:|---:|")
     for row in rows:
-        if "rate" not in row:
-            continue
-        memory, plan = row["memory"] or row["program"], planned.get((row["name"], row["agents"]))
-        cells = [row["name"], str(row["agents"]), f"{row['rate']:,.0f}", row["what"], f"{row['compile']:.1f}"]
-        cells += [f"{memory / 2**20:,.0f}", f"{plan / 2**20:,.0f}" if plan else "", _share(row, peak)]
-        text.append(f"| {' | '.join(cells)} |")
+        if "rate" in row:
+            sizes = row["memory"], row["program"], planned.get((row["name"], row["agents"]))
+            cells = [row["name"], str(row["agents"]), f"{row['rate']:,.0f} {row['what']}", f"{row['compile']:.1f}"]
+            cells += [_share(row, peak), *(f"{size / 2**20:,.0f}" if size else "" for size in sizes)]
+            text.append(f"| {' | '.join(cells)} |")
     return [*text, ""]
 
 
 def _share(row: dict[str, Any], peak: dict[str, float]) -> str:
     """Of float32's peak in products, or of the copy's bandwidth in their operands: whichever is nearer."""
-    shares = {"products": row["flop"] * row["updates"] / peak["float32"] if "float32" in peak else 0.0}
-    shares["bandwidth"] = row["bytes"] * row["updates"] / peak["copy"] if "copy" in peak else 0.0
-    nearer = max(shares, key=lambda kind: shares[kind])
-    return f"{100 * shares[nearer]:.2g} % of {nearer}"
+    if not {"float32", "copy"} <= set(peak):
+        return ""
+    products, bandwidth = row["flop"] * row["updates"] / peak["float32"], row["bytes"] * row["updates"] / peak["copy"]
+    nearer = "products" if products >= bandwidth else "bandwidth"
+    return f"{100 * max(products, bandwidth):.2g} % of {nearer}"
 
 
-def _kernels(rows: list[dict[str, Any]]) -> list[str]:
+def _kernels(rows: list[dict[str, Any]], peak: dict[str, float]) -> list[str]:
     text = ["| kernels an update | in the program | traced | kinds |", "|---|---:|---:|---|"]
     for row in rows:
         found = row["kernels"]
@@ -142,7 +159,7 @@ def _kernels(rows: list[dict[str, Any]]) -> list[str]:
     return text
 
 
-def _right(rows: list[dict[str, Any]]) -> list[str]:
+def _right(rows: list[dict[str, Any]], peak: dict[str, float]) -> list[str]:
     text = ["| contract case | parameters | State | whole numbers that differ | resumes bit for bit | deterministic |"]
     text.append("|---|---:|---:|---:|---|---|")
     plain, sure = ({x["name"]: x for x in rows if bool(x.get("deterministic")) is kind} for kind in (False, True))
@@ -153,7 +170,7 @@ def _right(rows: list[dict[str, Any]]) -> list[str]:
     return [*text, ""]
 
 
-def _learnt(rows: list[dict[str, Any]]) -> list[str]:
+def _learnt(rows: list[dict[str, Any]], peak: dict[str, float]) -> list[str]:
     import numpy as np
 
     from rlzoo.report.statistics import interval

@@ -98,8 +98,7 @@ def page() -> str:
             lines += [said, ""]
     for path in sorted(DIRECTORY.glob("accelerator_*.jsonl")):
         found = device_tables.read(path)
-        lines += [f"## On {found[0]['about']['device']}", "", device_tables.ABOUT, "", *device_tables.tables(found)]
-        lines += [part for said in device_tables.runs(found) for part in (said, "")]
+        lines += [f"## On {found[0]['about']['device']}", "", device_tables.ABOUT, "", *device_tables.sections(found)]
     if (path := DIRECTORY / "learning.csv").exists():
         lines += ["## Returns", "", LEARNING, "", *learning(read(path)), ""]
     return "\n".join(lines)
