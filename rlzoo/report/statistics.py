@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 
 class Interval(NamedTuple):
@@ -18,6 +17,8 @@ class Interval(NamedTuple):
 
 def iqm(scores: np.ndarray, axis: int = -1) -> np.ndarray:
     """Interquartile mean: the mean of the middle half, robust as a median and sharp as a mean."""
+    from scipy import stats
+
     return stats.trim_mean(scores, 0.25, axis=axis)
 
 
@@ -45,6 +46,8 @@ def interval(
     point = statistic(np.concatenate(strata, axis=-1), axis=-1)
     if min(x.shape[-1] for x in strata) < 2:
         return Interval(point, np.full_like(point, np.nan), np.full_like(point, np.nan))
+    from scipy import stats
+
     # A lane that failed is NaN: its statistic is NaN too, which says so; scipy would only warn.
     with np.errstate(invalid="ignore"):
         bounds = stats.bootstrap(
