@@ -1,14 +1,18 @@
 """Algorithms by the names of a command line or a sweep file: preset, environment, dataset, numbers."""
 
+import importlib
+import importlib.util
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from rlzoo import data
+from rlzoo import data, envs
 from rlzoo.algorithms import ALGORITHMS
+from rlzoo.arguments import same
 from rlzoo.types import Algorithm, Env
 
 
@@ -16,6 +20,65 @@ def make(module: ModuleType, env: Env, config: Any, hyper: Mapping[str, float], 
     """The algorithm of a module, with its default numbers but for those of ``hyper``; offline of a dataset."""
     learned_from = () if dataset is None else (dataset,)
     return module.make(env, config, *learned_from, module.Hyper(**hyper))
+
+
+def environment(name: str, options: Mapping[str, Any]) -> Env:
+    """The environment of a command line: a suite's, or one's own as ``module:object`` or ``path.py:object``.
+
+    Raises:
+        ValueError: as of `rlzoo.envs.make`; no such module, file or object, or one that fails when it is made.
+    """
+    if ":" not in name:
+        return envs.make(name, **options)
+    if options:
+        raise ValueError(f"{name} takes no {', '.join(options)}; that is of brax")
+    where, _, what = name.rpartition(":")
+    try:
+        made: Any = _module(where)
+        for part in what.split("."):
+            made = getattr(made, part)
+        if inspect.isclass(made) or not hasattr(made, "reset"):  # a function, or a class, that makes one
+            made = made()
+    except Exception as error:  # whatever a user's own code raises
+        raise ValueError(f"environment {name!r}: {type(error).__name__}: {error}") from error
+    return envs.make(made)
+
+
+def _module(where: str) -> ModuleType:
+    """A module by its name, which may be beside the user, or by its file, beside which others may be."""
+    file = Path(where).resolve()
+    folder = str(file.parent if file.suffix == ".py" else Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)
+    if file.suffix != ".py":
+        return importlib.import_module(where)
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {where}")
+    name = f"rlzoo_own_{file.stem}"
+    if name in sys.modules and sys.modules[name].__file__ == str(file):
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def written(env: str) -> str:
+    """An environment's name as the suite writes it, such as gymnax/CartPole-v1 for gymnax/cartpole-v1; of one's own
+    file the whole path, by which it is found from everywhere.
+    """
+    where, colon, what = env.rpartition(":")
+    if colon:
+        return f"{Path(where).resolve()}:{what}" if where.endswith(".py") else env
+    suite, slash, name = env.partition("/")
+    suite = same(suite, envs.SUITES)
+    return f"{suite}/{same(name, envs.names(suite))}" if slash and suite in envs.SUITES else env
+
+
+def short(env: str) -> str:
+    """An environment's name in titles and names of folders: Maze for path/own.py:Maze."""
+    return f"own/{env.rpartition(':')[2]}" if ":" in env else env
 
 
 def load_data(module: ModuleType, path: str | Path) -> Any:

@@ -92,6 +92,16 @@ def grids(title: str, returns: Mapping[str, np.ndarray], console: Console | None
     (console or Console()).print(grid)
 
 
+def numbers(values: Sequence[float]) -> list[str]:
+    """Numbers as texts, with no more digits than tell them apart, and six at the least."""
+    texts: list[str] = []
+    for digits in range(6, 18):
+        texts = [f"{value:.{digits}g}" for value in values]
+        if len(set(texts)) == len(set(values)):
+            break
+    return texts
+
+
 def _grid(title: str, labels: Collection[str], *headings: str) -> Table:
     """A column of labels, then numbers."""
     grid = Table(title=title, box=box.SIMPLE_HEAD, title_style="bold")
