@@ -377,5 +377,20 @@ def test_wandb_missing_is_said(tmp_path, monkeypatch):
         sinks.open_sink("wandb", tmp_path, 0)
 
 
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_the_bar_cuts_no_number(width, monkeypatch):
+    import functools
+    import io
+
+    out = io.StringIO()
+    terminal = functools.partial(Console, file=out, force_terminal=True, width=width, color_system=None)
+    monkeypatch.setattr(progress, "Console", terminal)
+    bar = progress.Bar("ppo brax/inverted_pendulum spring", 10_000_000)
+    bar.update(5_000_000, "return 123456.7, best 1234567.8 at gamma=0.99")
+    bar.close()
+    said = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
+    assert {"123456.7,", "1234567.8", "gamma=0.99", "50%"} <= set(said.split()) and "…" not in said.replace(" …", "")
+
+
 def test_short_numbers():
     assert [progress.short(x) for x in (5, 1_500, 2_340_000, 5e9)] == ["5", "1.5k", "2.34M", "5G"]
