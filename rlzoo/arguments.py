@@ -18,6 +18,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, **kwargs)
         self.register("type", int, whole)
+        self._negative_number_matcher = re.compile(r"-(\d|\.\d|inf$|nan$)")  # -1e3 is none to argparse
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message}; see `{self.prog} --help`")

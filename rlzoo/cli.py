@@ -70,7 +70,7 @@ def _dispatch(argv: list[str]) -> int:
     import rlzoo
     from rlzoo.names import unknown
 
-    if argv[:1] == ["help"]:
+    while argv[:1] == ["help"]:
         argv = [*argv[1:], "--help"]
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE, end="")
@@ -190,6 +190,7 @@ def _train(argv: list[str]) -> int:
     }
     directory = options.directory or _fresh_directory(algorithm, named.short(env))
     _refuse_code_of(directory, env)
+    _refuse_file(directory)
     about_file = directory / "run.json"
     _cache_programs()
     runs = build(about)
@@ -393,8 +394,14 @@ def _sweep(argv: list[str]) -> int:
 
     several = _connect(options)
     asked = study.read(options.file)
+    if isinstance(asked.env, str) and (":" in asked.env or asked.env.endswith(".py")):
+        raise ValueError(
+            f"{options.file}: env is {asked.env}, but a file of settings runs no code; write it in Python, with the "
+            "environment itself as study['env']"
+        )
     asked = dataclasses.replace(asked, spread=True) if several else asked
     directory = options.directory or Path("runs") / options.file.stem
+    _refuse_file(directory)
     _cache_programs()
     if options.plan:
         print("\n".join(map(str, study.plan(asked))))
@@ -452,6 +459,9 @@ def _eval(argv: list[str]) -> int:
     parser.add_argument("--output", type=Path, help="the .csv of all returns (default: eval.csv in the directory)")
     options = parser.parse_args(argv)
 
+    output = options.output or options.directory / "eval.csv"
+    if output.is_dir():
+        raise ValueError(f"--output {output} is a directory; give the file's name, such as {output / 'eval.csv'}")
     if options.episodes < 1:
         raise ValueError(f"--episodes {options.episodes}; it must be 1 or more")
     about = _about(options.directory)
@@ -466,7 +476,6 @@ def _eval(argv: list[str]) -> int:
     by_setting = dict(zip(_labels(about), np.asarray(episodes.returns), strict=True))  # [S, E] each
     rlzoo.report.table(title, {label: returns.mean(-1) for label, returns in by_setting.items()})
     rlzoo.report.risks("over the episodes of all seeds", by_setting, levels=(0.05, 0.1, 0.25))
-    output = options.output or options.directory / "eval.csv"
     _write_episodes(output, about, {"steps": steps, "policy": how, "key": options.seed}, episodes)
     print(f"returns {output}")
     return 0
@@ -616,7 +625,9 @@ def _eject(argv: list[str]) -> int:
     if script.exists():
         raise ValueError(f"{script} is there already; move it away, or choose another --output")
     asked = options.algorithm, options.env, options.steps, options.data, options.preset, options.backend
-    write_text(script, eject(*asked, script=script.name))
+    text = eject(*asked, script=script.name)
+    script.parent.mkdir(parents=True, exist_ok=True)
+    write_text(script, text)
     print(script)
     return 0
 
@@ -656,6 +667,12 @@ def _about(directory: Path) -> dict[str, Any]:
     return about
 
 
+def _refuse_file(directory: Path) -> None:
+    for place in (directory, *directory.parents):
+        if place.exists() and not place.is_dir():
+            raise ValueError(f"--directory {directory}: {place} is a file; choose another directory")
+
+
 def _refuse_code_of(directory: Path, env: str) -> None:
     """A directory of a run holds numbers, and whoever opens one of somebody else's must not run what came with it."""
     file = Path(env.rpartition(":")[0]).resolve()
@@ -682,7 +699,12 @@ def _draw(directory: Path, about: dict[str, Any]) -> None:
     log = directory / "log.csv"
     if not log.exists():
         raise ValueError(f"{directory} holds no log.csv: it was run without the csv sink")
-    steps, scores = report.series(log, "eval/return")  # [K], [K, H, S]
+    try:
+        steps, scores = report.series(log, "eval/return")  # [K], [K, H, S]
+    except ValueError as error:
+        raise ValueError(
+            f"{error}: it was stopped before its first evaluation, or run with --eval-episodes 0"
+        ) from error
     labels = _labels(about)
     title = f"{about['algorithm']} on {named.short(about['env'])}"
     pictures = [directory / "curves.png"]

@@ -102,6 +102,9 @@ samples: 3
     assert code == 2 and "runs/two holds a sweep already; resume it" in err
     code, _, _ = call("sweep two.yaml --directory runs/two --resume", capsys)
     assert code == 0 and (tmp_path / "runs" / "two" / "results.csv").read_text() == results
+    (tmp_path / "own.yaml").write_text("algorithm: ppo\nenv: own.py:Maze\n")
+    code, _, err = call("sweep own.yaml", capsys)
+    assert code == 2 and "a file of settings runs no code; write it in Python" in err
     code, _, err = call("sweep none.yaml", capsys)
     assert code == 2 and "there is no file none.yaml" in err
 
@@ -148,8 +151,15 @@ def test_a_run_gets_a_directory_of_its_own(capsys, tmp_path):
         ("train ppo --env nofile.py:Maze", "there is no file .*nofile.py"),
         ("train ppo --env no_such_module:Maze", "No module named 'no_such_module'"),
         ("train ppo --env rlzoo.types:Maze", "module 'rlzoo.types' has no attribute 'Maze'"),
-        ("train ppo --env rlzoo.types:Box", "environment 'rlzoo.types:Box': TypeError"),
-        ("train ppo --env math:pi", "environment 'math:pi': TypeError: 'float' object is not callable"),
+        ("train ppo --env rlzoo.types:Box", "environment 'rlzoo.types:Box' is a type; it must be an environment"),
+        (
+            "train ppo --env math:pi",
+            "environment 'math:pi' is a float; it must be an environment, or a class or function",
+        ),
+        ("train ppo --env os:abort", "environment 'os:abort' is a builtin_function_or_method; it must be an env"),
+        ("train ppo --env shutil:get_terminal_size.x", "AttributeError: 'function' object has no attribute 'x'"),
+        ("train ppo --env :Maze", "environment ':Maze' is half a name; give module:object or path.py:object"),
+        ("train ppo --env maze.py", "environment 'maze.py' is a file; say which object in it, such as maze.py:Maze"),
         ("help trian", "unknown command 'trian'; did you mean 'train'"),
         (
             "eval nowhere --episods 3",
@@ -166,6 +176,8 @@ def test_a_run_gets_a_directory_of_its_own(capsys, tmp_path):
         ("eject ppo --env own.py:Maze", "own.py:Maze is your own, of which rlzoo has no source"),
         ("eject pppo --env gymnax/CartPole-v1", "unknown algorithm 'pppo'; did you mean 'ppo'"),
         ("list --al", "unknown option --al"),
+        ("train ppo --env gymnax/CartPole-v1 --directory /dev/null", "/dev/null is a file; choose another directory"),
+        ("train ppo --env gymnax/CartPole-v1 --directory /dev/null/in", "/dev/null is a file; choose another"),
         ("train ppo --env gymnax/CartPole-v1 --hyper.gamma high", "Could not find valid parse"),
         ("train ppo", "--env"),
         ("eval nowhere", "nowhere holds no run"),
@@ -231,6 +243,18 @@ def test_an_environment_of_ones_own_file(capsys, tmp_path):
     assert code == 2 and "is in the run's own directory mine" in err and not (place / "run.json").exists()
 
 
+def test_what_others_log_is_not_in_the_progress(capsys):
+    from absl import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.WARNING)
+    try:
+        assert call("--version", capsys)[0] == 0
+        assert not logging.level_warning() and logging.level_error()
+    finally:
+        logging.set_verbosity(before)
+
+
 def test_a_record_runs_no_code_that_came_with_it(capsys, tmp_path):
     about = {"algorithm": "ppo", "env": f"{tmp_path}/theirs/evil.py:Env", "env_options": {}}
     (tmp_path / "theirs").mkdir()
@@ -248,16 +272,16 @@ def test_names_in_other_capitals_are_taken_for_what_they_are(capsys):
     assert code == 2 and "td3_bc learns from a dataset" in err
     code, _, err = call("train ppo --env brax/swimmer --backend Spring", capsys)
     assert code == 2 and "not available on the backend spring" in err
-    code, out, err = call("eject A2C --env gymnax/cartpole-v1 --steps 1e6 --preset CLASSIC", capsys)
-    assert code == 0 and out.strip() == "a2c.py", err
-    assert "default=1_000_000" in Path("a2c.py").read_text()
-    assert "gymnax/CartPole-v1:" in Path("a2c.py").read_text()
+    code, out, err = call("eject A2C --env gymnax/cartpole-v1 --steps 1e6 --preset CLASSIC --output in/a2c.py", capsys)
+    assert code == 0 and out.strip() == "in/a2c.py", err
+    script = Path("in/a2c.py").read_text()
+    assert "default=1_000_000" in script and "gymnax/CartPole-v1:" in script
 
 
 def test_version_and_help_of_every_command(capsys):
     for line in ("--version", "-V"):
         assert call(line, capsys)[:2] == (0, f"rlzoo {rlzoo.__version__}\n")
-    assert call("help", capsys) == call("", capsys) == call("--help", capsys)
+    assert call("help", capsys) == call("", capsys) == call("--help", capsys) == call("help help", capsys)
     for command in ("train ppo", "sweep", "eval", "plot", "render", "collect", "eject", "list"):
         code, out, _ = call(f"help {command}", capsys)
         assert code == 0 and f"rlzoo {command}" in out and out == call(f"{command} --help", capsys)[1]
@@ -308,7 +332,7 @@ def test_episodes_are_not_those_of_training():
 
 
 def test_collect_train_offline_and_eval(capsys, tmp_path):
-    collect = "collect gymnax/Pendulum-v1 --rows 400 --num-envs 4 --output own-medium.npz --random-score -1200"
+    collect = "collect gymnax/Pendulum-v1 --rows 4e2 --num-envs 4 --output own-medium.npz --random-score -1.2e3"
     code, out, err = call(f"{collect} --expert-score -150", capsys)
     assert code == 0, err
     assert "400 transitions in 4 episodes; mean return" in out and "own-medium.npz" in out

@@ -1,5 +1,6 @@
 """Algorithms by the names of a command line or a sweep file: preset, environment, dataset, numbers."""
 
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -29,18 +30,25 @@ def environment(name: str, options: Mapping[str, Any]) -> Env:
         ValueError: as of `rlzoo.envs.make`; no such module, file or object, or one that fails when it is made.
     """
     if ":" not in name:
+        if name.endswith(".py"):
+            raise ValueError(f"environment {name!r} is a file; say which object in it, such as {name}:Maze")
         return envs.make(name, **options)
     if options:
         raise ValueError(f"{name} takes no {', '.join(options)}; that is of brax")
     where, _, what = name.rpartition(":")
+    if not (where and what):
+        raise ValueError(f"environment {name!r} is half a name; give module:object or path.py:object")
     try:
-        made: Any = _module(where)
-        for part in what.split("."):
-            made = getattr(made, part)
-        if inspect.isclass(made) or not hasattr(made, "reset"):  # a function, or a class, that makes one
-            made = made()
-    except Exception as error:  # whatever a user's own code raises
-        raise ValueError(f"environment {name!r}: {type(error).__name__}: {error}") from error
+        module = _module(where)
+        made: Any = functools.reduce(getattr, what.split("."), module)
+        own = inspect.isfunction(made) and made.__module__ == module.__name__  # and no other's, such as os.abort
+        made = made() if own or (inspect.isclass(made) and hasattr(made, "reset")) else made
+    except (Exception, SystemExit) as error:  # whatever a user's own code raises
+        said = " ".join(str(error).split())
+        raise ValueError(f"environment {name!r}: {type(error).__name__}: {said}") from error
+    if not hasattr(made, "reset"):
+        kind = type(made).__name__
+        raise ValueError(f"environment {name!r} is a {kind}; it must be an environment, or a class or function of one")
     return envs.make(made)
 
 

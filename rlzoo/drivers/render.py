@@ -94,6 +94,7 @@ def render(
         if path.suffix != ".html":
             raise ValueError(f"{path}: brax is shown in a browser; give a name that ends in .html")
         recorded = episode(algo, env, state, key, task, deterministic)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(brax.html(default_task(algo, env) if task is None else task, recorded.states))
         return path
     scene = scene or scenes.scene_of(name, env.obs_space.shape)

@@ -69,6 +69,7 @@ def animate(
     name = textwrap.fill(title, 44) + ("\n" if len(title) > 24 else "")  # the picture is narrow
     decimals = 1 if abs(total).max() >= 1.0 else 3
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     writer = writers[path.suffix](fps=max(1, round(1.0 / (every * seconds_per_step))))
     with matplotlib.rc_context({"animation.ffmpeg_path": program}), writer.saving(figure, str(path), dpi=figure.dpi):
         for t in shown:
