@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -178,6 +179,19 @@ def test_of_many_curves_the_best_are_drawn_and_the_rest_in_grey():
     assert rest[0].max() == pytest.approx(13, abs=0.1) and rest[1].max() < 11  # the middle half is narrower
     assert report.curves(None, {str(i): (np.arange(2), np.full((2, 2), np.nan)) for i in range(13)}).axes
     assert report.curves(None, {}).axes
+
+
+def test_texts_of_pictures_are_taken_as_they_are(tmp_path):
+    """Signs of formulas, of what matplotlib hides, and of nothing; a failed setting is no warning."""
+    odd = "a $\\nope$ of _b^"
+    scores = {odd: curve(1), "_hidden": curve(2), "": (np.arange(5), np.full((5, 3), np.nan))}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = report.curves(tmp_path / "c.png", scores, title=odd, xlabel=odd, ylabel=odd)
+        assert legend(figure) == [odd, "_hidden", ""]
+        report.sensitivity(tmp_path / "s.png", odd, np.array([0.0, 1e-300, 1e300]), RNG.normal(size=(3, 2)), title=odd)
+        report.heatmap(tmp_path / "h.png", (odd, [1.0]), (odd, [2.0]), np.ones((1, 1)), title=odd, label=odd)
+        report.scatter(tmp_path / "d.png", {odd: np.ones(2)}, np.ones((2, 2)), title=odd, ylabel=odd)
 
 
 def test_labels_are_shortened_to_what_differs():

@@ -64,7 +64,7 @@ def animate(
     for spine in axes.spines.values():
         spine.set_visible(False)
     draw = scene(axes)
-    caption = axes.set_title(" ", fontsize=9)
+    caption = axes.set_title(" ", fontsize=9, parse_math=False)
 
     name = textwrap.fill(title, 44) + ("\n" if len(title) > 24 else "")  # the picture is narrow
     decimals = 1 if abs(total).max() >= 1.0 else 3

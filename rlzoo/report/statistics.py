@@ -1,6 +1,7 @@
 """Aggregates that stay honest with few seeds: Agarwal et al. 2021, arXiv:2108.13264."""
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -49,7 +50,8 @@ def interval(
     from scipy import stats
 
     # A lane that failed is NaN: its statistic is NaN too, which says so; scipy would only warn.
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         bounds = stats.bootstrap(
             strata,
             lambda *samples, axis: statistic(np.concatenate(samples, axis=axis), axis=axis),
