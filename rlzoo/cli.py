@@ -9,7 +9,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, get_type_hints
@@ -210,9 +210,8 @@ def _train(argv: list[str]) -> int:
         _refuse_other(about, directory)
     elif checkpoint.any_in(directory / "checkpoints"):
         raise ValueError(f"{directory} holds a run already; go on with --resume, or choose another directory")
-    with _nothing_left_if_refused(directory):
+    with _made(directory):
         if leads and not options.resume:
-            directory.mkdir(parents=True, exist_ok=True)
             write_json(about_file, about)
         result = rlzoo.run(
             runs,
@@ -237,14 +236,23 @@ def _train(argv: list[str]) -> int:
 
 
 @contextmanager
-def _nothing_left_if_refused(directory: Path) -> Iterator[None]:
-    """A run whose values are refused leaves no directory that was not there before, nor those above it."""
+def _made(directory: Path) -> Iterator[None]:
+    """The directory of a run; if the run is refused, no folder is left that was made for it here."""
+    import jax
+
     new = [folder for folder in (directory, *directory.parents) if not folder.exists()]
+    try:
+        directory.mkdir(parents=True)
+    except FileExistsError:  # it was there, or another process has just made it
+        new = []
     try:
         yield
     except ValueError:
-        if new and not any(directory.rglob("checkpoints/*")):
-            shutil.rmtree(new[-1], ignore_errors=True)
+        if new and jax.process_index() == 0 and not any(directory.rglob("checkpoints/*")):
+            shutil.rmtree(directory, ignore_errors=True)
+            with suppress(OSError):  # in those above it another run may be by now
+                for folder in new[1:]:
+                    folder.rmdir()
         raise
 
 
@@ -407,7 +415,7 @@ def _sweep(argv: list[str]) -> int:
         print("\n".join(map(str, study.plan(asked))))
         return 0
     words = ["rlzoo", "sweep", str(options.file), "--directory", str(directory), "--resume"]
-    with _nothing_left_if_refused(directory):
+    with _made(directory):
         results = study.run(asked, directory, options.resume, how_to_resume=shlex.join(words))
     if results is None:
         return 130

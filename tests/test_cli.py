@@ -204,6 +204,20 @@ def test_a_refused_value_leaves_no_directory(wrong, capsys):
         assert not list(Path().iterdir())
 
 
+def test_what_others_have_in_a_directory_is_left_there(tmp_path):
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(ValueError, match="refused"), cli._made(tmp_path / "runs"):
+        raise ValueError("refused")  # of a directory that was there
+    with pytest.raises(ValueError, match="refused"), cli._made(tmp_path / "new" / "in" / "here"):
+        (tmp_path / "new" / "other").mkdir()
+        raise ValueError("refused")
+    with pytest.raises(ValueError, match="failed"), cli._made(tmp_path / "trained"):
+        (tmp_path / "trained" / "checkpoints" / "save_1").mkdir(parents=True)
+        raise ValueError("failed")  # when there was something to keep
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+    assert left == ["new", "new/other", "runs", "trained", "trained/checkpoints", "trained/checkpoints/save_1"]
+
+
 OWN = """
 import rlzoo
 
