@@ -1,4 +1,6 @@
-"""Pages that are made of the code: one for each algorithm, of its docstring, its fields and its measured returns."""
+"""Pages that are made of the code: one for each algorithm, of its docstring, its fields and its measured returns, and
+one for each file that pages name, which is linked there. Into all pages go American spellings, for the search alone.
+"""
 
 import inspect
 import re
@@ -17,19 +19,138 @@ sys.path.append(str(ROOT / "benchmarks"))
 
 import tables  # noqa: E402
 
+SOURCES = ("rlzoo/**/*.py", "experiments/**/*.py", "experiments/*.yaml", "benchmarks/*.py")
+AMERICAN = {  # the beginnings of words
+    "artefact": "artifact",
+    "behaviour": "behavior",
+    "cancell": "cancel",
+    "centr": "center",
+    "colour": "color",
+    "discretis": "discretiz",
+    "favour": "favor",
+    "generalis": "generaliz",
+    "grey": "gray",
+    "initialis": "initializ",
+    "labell": "label",
+    "licence": "license",
+    "maximis": "maximiz",
+    "minimis": "minimiz",
+    "modell": "model",
+    "neighbour": "neighbor",
+    "normalis": "normaliz",
+    "optimis": "optimiz",
+    "parametris": "parametriz",
+    "penalis": "penaliz",
+    "practis": "practic",
+    "randomis": "randomiz",
+    "realis": "realiz",
+    "recognis": "recogniz",
+    "regularis": "regulariz",
+    "serialis": "serializ",
+    "summaris": "summariz",
+    "standardis": "standardiz",
+    "synchronis": "synchroniz",
+    "unnormalis": "unnormaliz",
+    "vectoris": "vectoriz",
+}
+
 
 def on_files(files: Any, config: Any) -> Any:
-    for name, module in rlzoo.ALGORITHMS.items():
-        files.append(File.generated(config, f"algorithms/{name}.md", content=page(name, module)))
-    files.append(File.generated(config, "changelog.md", content=(ROOT / "CHANGELOG.md").read_text()))
+    made = {f"algorithms/{name}.md": page(name, module) for name, module in rlzoo.ALGORITHMS.items()}
+    made["changelog.md"] = (ROOT / "CHANGELOG.md").read_text()
+    made |= {source_page(path): source(path) for path in sources()}
+    for where, content in made.items():
+        files.append(File.generated(config, where, content=content))
     return files
+
+
+def on_page_markdown(text: str, page: Any, **_: Any) -> str:
+    """What a page takes from the README, links to the files that it names, and names that no line break cuts."""
+    if page.file.src_uri.startswith("sources/"):
+        return text
+    for what, part in (("the code", readme_code), ("algorithms", readme_algorithms)):
+        text = text.replace(f"<!-- README: {what} -->", part())
+    up = "../" * page.file.src_uri.count("/")
+    outside = re.split(r"(^```.*?^```|<!-- .*? -->)", text, flags=re.S | re.M)  # code is left alone
+    return "".join(part if i % 2 else whole_names(linked(part, up)) for i, part in enumerate(outside))
+
+
+def on_page_content(html: str, page: Any, **_: Any) -> str:
+    """American spellings of a page's words, hidden: a search for `optimizer` finds what is said of optimisers."""
+    words = set(re.findall(r"[a-z]+", re.sub(r"<[^>]+>", " ", html).lower()))
+    found = sorted(
+        {new + word.removeprefix(old) for word in words for old, new in AMERICAN.items() if word.startswith(old)}
+    )
+    if not found or page.file.src_uri.startswith("sources/"):
+        return html
+    return html.replace("</h1>", f'</h1><p class="spellings">{" ".join(found)}</p>', 1)
+
+
+def sources() -> list[str]:
+    """The files of the repository that pages may name."""
+    return sorted(path.relative_to(ROOT).as_posix() for pattern in SOURCES for path in ROOT.glob(pattern))
+
+
+def source_page(path: str) -> str:
+    return f"sources/{path}.md"
+
+
+def source(path: str) -> str:
+    """A file as a page, which the search leaves out: its words are in the pages of the reference."""
+    language = "yaml" if path.endswith(".yaml") else "python"
+    text = (ROOT / path).read_text().rstrip()
+    return f"---\nsearch:\n  exclude: true\n---\n\n# {path}\n\n``````{language}\n{text}\n``````\n"
+
+
+def linked(text: str, up: str) -> str:
+    """Code in a sentence that names a file of the repository, such as `experiments/demo.py`, leads to it."""
+
+    def link(match: re.Match[str]) -> str:
+        named = re.search(r"(?:rlzoo|experiments|benchmarks)/[\w/]+\.(?:py|yaml)", match[0])
+        return f"[{match[0]}]({up}{source_page(named[0])})" if named and (ROOT / named[0]).exists() else match[0]
+
+    return re.sub(r"(?<![\[`])`[^`\n]+`(?!`)", link, text)
+
+
+def whole_names(text: str) -> str:
+    """Names with dashes, such as MountainCarContinuous-v0, are not broken there; in tables no word with a dash is."""
+    kept = r"`[^`\n]*`|\]\([^)]*\)|<[^>]*>|https?:\S+|\{[^}\n]*\}"
+
+    def whole(name: str, line: str) -> str:
+        return re.sub(
+            rf"({kept})|(?<![\w/#.-])({name})(?![\w/])", lambda m: m[1] or f'<span class="word">{m[2]}</span>', line
+        )
+
+    lines = text.split("\n")
+    names = r"[A-Za-z]\w*(?:-\w+)*-v\d+"
+    return "\n".join(whole(r"[A-Za-z]\w*(?:-\w+)+" if line.startswith("|") else names, line) for line in lines)
+
+
+def readme_code() -> str:
+    (code,) = re.findall(r"^```python\n.*?^```", (ROOT / "README.md").read_text(), re.S | re.M)
+    return code
+
+
+def readme_algorithms() -> str:
+    """The README's table, each algorithm leading to its page."""
+    (table,) = re.findall(r"<!-- algorithms -->\n(.*?)<!-- /algorithms -->", (ROOT / "README.md").read_text(), re.S)
+    return re.sub(r"\(rlzoo/algorithms/(\w+)\.py\)", r"(algorithms/\1.md)", table)
 
 
 def page(name: str, module: ModuleType) -> str:
     """Paper, equations and departures (the file's docstring), how to run it, its fields, its returns, its functions."""
     title, *rest = prose(inspect.getdoc(module) or "").split("\n\n")
     lines = [f"# {title.partition(':')[0].partition(' (')[0]}", "", title, "", "\n\n".join(rest), ""]
-    lines += [f"Source: `rlzoo/algorithms/{name}.py`.", "", "## Run it", "", "```sh", command(name, module), "```", ""]
+    lines += [
+        f"The whole file: `rlzoo/algorithms/{name}.py`.",
+        "",
+        "## Run it",
+        "",
+        "```sh",
+        command(name, module),
+        "```",
+        "",
+    ]
     if "phase" in module.Config.__dataclass_fields__:
         lines += ["Without cloning first; with it, see [Preferences](../data.md#preferences).", ""]
     lines += ["As one script that needs no rlzoo:", "", "```sh", eject_command(name, module), "```", ""]

@@ -3,18 +3,27 @@
 import argparse
 import dataclasses
 import inspect
+import itertools
 import os
 import shlex
+import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, get_type_hints
 
 import numpy as np
 
+from rlzoo import names, report
+from rlzoo.algorithms import ALGORITHMS
+from rlzoo.arguments import Parser, check_options, flags, same, typed, value_of
 from rlzoo.drivers import named
+from rlzoo.envs.brax import BACKENDS
 from rlzoo.files import read_json, refuse_other, write_json, write_text
+from rlzoo.report.sinks import SINKS
+from rlzoo.report.tables import numbers
 
 USAGE = """rlzoo: reinforcement learning in JAX, compiled whole
 
@@ -27,7 +36,7 @@ USAGE = """rlzoo: reinforcement learning in JAX, compiled whole
   rlzoo eject ALGORITHM --env ENV …   write the algorithm as one script that needs no rlzoo
   rlzoo list                          algorithms with their fields, and environments
 
-`rlzoo COMMAND --help` shows the options. For example:
+`rlzoo help COMMAND` and `rlzoo COMMAND --help` show the options, `rlzoo --version` the version. For example:
 
   rlzoo train ppo --env gymnax/CartPole-v1 --steps 100000 --hyper.learning-rate 1e-4 1e-3 --seeds 8
   rlzoo train prdc --env brax/hopper --data hopper-medium.npz --steps 100000
@@ -37,6 +46,7 @@ USAGE = """rlzoo: reinforcement learning in JAX, compiled whole
 def main(argv: Sequence[str] | None = None) -> None:
     """Exit code 0; 2 for what the user must correct, 1 for what the machine refuses, each said in one line."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    _quiet_libraries()
     try:
         sys.exit(_dispatch(argv))
     except ValueError as error:
@@ -49,11 +59,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
+def _quiet_libraries() -> None:
+    """What others log through absl, such as which files they write, would stand in the middle of the progress."""
+    from absl import logging
+
+    logging.set_verbosity(logging.ERROR)
+
+
 def _dispatch(argv: list[str]) -> int:
+    import rlzoo
     from rlzoo.names import unknown
 
+    while argv[:1] == ["help"]:
+        argv = [*argv[1:], "--help"]
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE, end="")
+        return 0
+    if argv[0] in ("-V", "--version"):
+        print(f"rlzoo {rlzoo.__version__}")
         return 0
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
@@ -65,9 +88,10 @@ def _dispatch(argv: list[str]) -> int:
         "eject": _eject,
         "list": _list,
     }
-    if argv[0] not in commands:
-        raise unknown("command", argv[0], commands)
-    return commands[argv[0]](argv[1:])
+    command = same(argv[0], commands)
+    if command not in commands:
+        raise unknown("command", argv[0], [*commands, "help", "--version"])
+    return commands[command](argv[1:])
 
 
 # --- train ----------------------------------------------------------------------------------------------------------
@@ -76,7 +100,7 @@ def _dispatch(argv: list[str]) -> int:
 @dataclasses.dataclass(frozen=True)
 class TrainOptions:
     env: str
-    """such as gymnax/CartPole-v1 or brax/halfcheetah"""
+    """such as gymnax/CartPole-v1 or brax/halfcheetah; your own as module:object or path.py:object"""
     steps: int = 1_000_000
     """environment steps per agent; offline, gradient steps"""
     data: Path | None = None
@@ -125,38 +149,37 @@ def _train(argv: list[str]) -> int:
 
     if not argv or argv[0].startswith("-"):
         print(f"usage: rlzoo train {{{','.join(rlzoo.ALGORITHMS)}}} --env ENV …")
+        print("`rlzoo train ALGORITHM --help` shows the options of one, and `rlzoo list` what there is")
         return 0 if argv and argv[0] in ("-h", "--help") else 2
-    if argv[0] not in rlzoo.ALGORITHMS:
+    algorithm = same(argv[0], rlzoo.ALGORITHMS)
+    if algorithm not in rlzoo.ALGORITHMS:
         raise unknown("algorithm", argv[0], rlzoo.ALGORITHMS)
-    module = rlzoo.ALGORITHMS[argv[0]]
+    module = rlzoo.ALGORITHMS[algorithm]
 
     # The preset gives the defaults of the other options, so it is read first.
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--preset")
-    early.add_argument("--env", default="")
-    early.add_argument("--data", default="")
-    known, _ = early.parse_known_args(argv[1:])
-    preset = module.presets[known.preset or named.preset_for(known.env, module.presets, known.data)]
+    asked, env, data = (value_of(option, argv[1:]) or "" for option in ("--preset", "--env", "--data"))
+    preset = module.presets[same(asked, module.presets) or named.preset_for(named.written(env), module.presets, data)]
 
-    options: Any = tyro.cli(
-        _options(module, preset),
-        args=argv[1:],
-        prog=f"rlzoo train {argv[0]}",
-        description=inspect.getdoc(module.make),
-    )
+    kind, prog = _options(module, preset), f"rlzoo train {algorithm}"
+    check_options(argv[1:], [*flags(kind), "-h", "--help"], prog)
+    with typed():
+        options: Any = tyro.cli(kind, args=argv[1:], prog=prog, description=inspect.getdoc(module.make))
+    env, backend = named.written(options.env), options.backend and same(options.backend, BACKENDS)
+    sinks = tuple(same(name, SINKS) for name in options.sinks)
+    names.check("sink", sinks, SINKS)
     several = _connect(options)
     if options.seeds < 1:
         raise ValueError(f"--seeds {options.seeds}; it must be 1 or more")
-    named.check_data(argv[0], options.data, "--data")
+    named.check_data(algorithm, options.data, "--data")
     hyper = {field.name: getattr(options.hyper, field.name) for field in dataclasses.fields(options.hyper)}
     for name, values in hyper.items():
         if not values or len(set(values)) < len(values):
             what = "the same number twice" if values else "no number"
             raise ValueError(f"--hyper.{name.replace('_', '-')} got {what}; give one, or several to sweep")
     about = {
-        "algorithm": argv[0],
-        "env": options.env,
-        "env_options": {"backend": options.backend} if options.backend else {},
+        "algorithm": algorithm,
+        "env": env,
+        "env_options": {"backend": backend} if backend else {},
         "data": str(options.data.resolve()) if options.data else None,
         "config": {name: value for name, value in vars(options.config).items()},
         "hyper": hyper,
@@ -165,7 +188,9 @@ def _train(argv: list[str]) -> int:
         "steps": options.steps,
         "begin": str(options.begin.resolve()) if options.begin else None,
     }
-    directory = options.directory or _fresh_directory(argv[0], options.env)
+    directory = options.directory or _fresh_directory(algorithm, named.short(env))
+    _refuse_code_of(directory, env)
+    _refuse_file(directory)
     about_file = directory / "run.json"
     _cache_programs()
     runs = build(about)
@@ -185,29 +210,50 @@ def _train(argv: list[str]) -> int:
         _refuse_other(about, directory)
     elif checkpoint.any_in(directory / "checkpoints"):
         raise ValueError(f"{directory} holds a run already; go on with --resume, or choose another directory")
-    elif leads:
-        directory.mkdir(parents=True, exist_ok=True)
-        write_json(about_file, about)
-    result = rlzoo.run(
-        runs,
-        _keys(about),
-        num_updates,
-        directory=directory,
-        resume=options.resume,
-        report_every=options.report_every,
-        eval_episodes=options.eval_episodes,
-        sinks=options.sinks,
-        how_to_resume=command,
-        start=start,
-    )
+    with _made(directory):
+        if leads and not options.resume:
+            write_json(about_file, about)
+        result = rlzoo.run(
+            runs,
+            _keys(about),
+            num_updates,
+            directory=directory,
+            resume=options.resume,
+            report_every=options.report_every,
+            eval_episodes=options.eval_episodes,
+            sinks=sinks,
+            how_to_resume=command,
+            start=start,
+        )
     if result.interrupted:
         return 130
     if not leads:
         return 0
-    if "csv" in options.sinks and options.eval_episodes:
+    if "csv" in sinks and options.eval_episodes:
         _draw(directory, about)
     print(f"checkpoints {directory / 'checkpoints'}")
     return 0
+
+
+@contextmanager
+def _made(directory: Path) -> Iterator[None]:
+    """The directory of a run; if the run is refused, no folder is left that was made for it here."""
+    import jax
+
+    new = [folder for folder in (directory, *directory.parents) if not folder.exists()]
+    try:
+        directory.mkdir(parents=True)
+    except FileExistsError:  # it was there, or another process has just made it
+        new = []
+    try:
+        yield
+    except ValueError:
+        if new and jax.process_index() == 0 and not any(directory.rglob("checkpoints/*")):
+            shutil.rmtree(directory, ignore_errors=True)
+            with suppress(OSError):  # in those above it another run may be by now
+                for folder in new[1:]:
+                    folder.rmdir()
+        raise
 
 
 def _connect(options: Any) -> bool:
@@ -260,7 +306,7 @@ def build(about: dict[str, Any]) -> Any:
     import rlzoo
 
     module = rlzoo.ALGORITHMS[about["algorithm"]]
-    env = rlzoo.envs.make(about["env"], **about["env_options"])
+    env = named.environment(about["env"], about["env_options"])
     config = module.Config(**{name: tuple(x) if isinstance(x, list) else x for name, x in about["config"].items()})
     single = {name: values[0] for name, values in about["hyper"].items() if len(values) == 1}
     several = {name: values for name, values in about["hyper"].items() if len(values) > 1}
@@ -302,7 +348,9 @@ def _options(module: ModuleType, preset: Any) -> type:
         "config": dataclasses.make_dataclass("config", config, frozen=True),
         "hyper": dataclasses.make_dataclass("hyper", hyper, frozen=True),
     }
-    fields = [(name, kind, dataclasses.field(default_factory=kind)) for name, kind in parts.items()]
+    fields: list[Any] = [(name, kind, dataclasses.field(default_factory=kind)) for name, kind in parts.items()]
+    presets = f"hyperparameter set, of {', '.join(module.presets)}; default: that of the environment's family"
+    fields.append(("preset", Annotated[str | None, tyro.conf.arg(help=presets)], dataclasses.field(default=None)))
     return dataclasses.make_dataclass("train", fields, bases=(TrainOptions,), frozen=True)
 
 
@@ -341,9 +389,7 @@ def _sweep(argv: list[str]) -> int:
 
     from rlzoo import study
 
-    parser = argparse.ArgumentParser(
-        prog="rlzoo sweep", description="Train the settings of a file; see docs/sweeps.md.", allow_abbrev=False
-    )
+    parser = Parser(prog="rlzoo sweep", description="Train the settings of a file; see docs/sweeps.md.")
     parser.add_argument("file", type=Path, help="YAML, or Python that leaves a dictionary named study")
     parser.add_argument("--directory", type=Path, help="for results, logs and checkpoints (default: runs/FILE)")
     parser.add_argument("--resume", action="store_true", help="go on with what is in the directory")
@@ -356,14 +402,21 @@ def _sweep(argv: list[str]) -> int:
 
     several = _connect(options)
     asked = study.read(options.file)
+    if isinstance(asked.env, str) and (":" in asked.env or asked.env.endswith(".py")):
+        raise ValueError(
+            f"{options.file}: env is {asked.env}, but a file of settings runs no code; write it in Python, with the "
+            "environment itself as study['env']"
+        )
     asked = dataclasses.replace(asked, spread=True) if several else asked
     directory = options.directory or Path("runs") / options.file.stem
+    _refuse_file(directory)
     _cache_programs()
     if options.plan:
         print("\n".join(map(str, study.plan(asked))))
         return 0
     words = ["rlzoo", "sweep", str(options.file), "--directory", str(directory), "--resume"]
-    results = study.run(asked, directory, options.resume, how_to_resume=shlex.join(words))
+    with _made(directory):
+        results = study.run(asked, directory, options.resume, how_to_resume=shlex.join(words))
     if results is None:
         return 130
     if jax.process_index():
@@ -374,8 +427,6 @@ def _sweep(argv: list[str]) -> int:
 
 def _draw_results(asked: Any, directory: Path, results: list[dict[str, Any]]) -> None:
     """The table of the best settings, and a picture of all."""
-    from rlzoo import report
-
     numbers = [name for name in results[0] if name.partition("/")[0] in ("config", "hyper", "params")]
     rows: dict[tuple, list[dict[str, Any]]] = {}  # of each setting its seeds, or in a competition its one row
     for row in results:
@@ -408,13 +459,19 @@ def _eval(argv: list[str]) -> int:
     import rlzoo
     from rlzoo.drivers.train import steps_after
 
-    parser = argparse.ArgumentParser(prog="rlzoo eval", description="Evaluate what a run left.", allow_abbrev=False)
+    parser = Parser(prog="rlzoo eval", description="Evaluate what a run left.")
     parser.add_argument("directory", type=Path)
     parser.add_argument("--episodes", type=int, default=128, help="per agent (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the episodes")
     parser.add_argument("--stochastic", action="store_true", help="sample actions; default: the policy's mode")
+    parser.add_argument("--output", type=Path, help="the .csv of all returns (default: eval.csv in the directory)")
     options = parser.parse_args(argv)
 
+    output = options.output or options.directory / "eval.csv"
+    if output.is_dir():
+        raise ValueError(f"--output {output} is a directory; give the file's name, such as {output / 'eval.csv'}")
+    if options.episodes < 1:
+        raise ValueError(f"--episodes {options.episodes}; it must be 1 or more")
     about = _about(options.directory)
     _cache_programs()
     runs = build(about)
@@ -422,15 +479,34 @@ def _eval(argv: list[str]) -> int:
     key = _episodes_key(options.seed)
     episodes = rlzoo.evaluate(runs, runs.env, state, key, options.episodes, deterministic=not options.stochastic)
     how = "sampled" if options.stochastic else "deterministic"
-    title = f"{runs.name} on {runs.env.name} at {steps_after(runs, int(state.step)):,} steps, {how} return"
+    steps = steps_after(runs, int(state.step))
+    title = f"{runs.name} on {runs.env.name} at {steps:,} steps, {how} return"
     by_setting = dict(zip(_labels(about), np.asarray(episodes.returns), strict=True))  # [S, E] each
     rlzoo.report.table(title, {label: returns.mean(-1) for label, returns in by_setting.items()})
     rlzoo.report.risks("over the episodes of all seeds", by_setting, levels=(0.05, 0.1, 0.25))
+    _write_episodes(output, about, {"steps": steps, "policy": how, "key": options.seed}, episodes)
+    print(f"returns {output}")
     return 0
 
 
+def _write_episodes(path: Path, about: dict[str, Any], how: dict[str, Any], episodes: Any) -> None:
+    """A row an episode: how it was evaluated, whose it is with the numbers that are swept, return and length."""
+    from rlzoo.drivers.study import write_csv
+
+    settings = list(_settings(about))
+    returns, lengths = np.asarray(episodes.returns), np.asarray(episodes.lengths)  # [H, S, E]
+    rows = []
+    for setting, seed, episode in np.ndindex(returns.shape):
+        numbers = {f"hyper/{name}": value for name, value in settings[setting].items()}
+        where = {"setting": setting, "seed": seed, **numbers, "episode": episode}
+        at = setting, seed, episode
+        rows.append(how | where | {"return": float(returns[at]), "length": int(lengths[at])})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_csv(path, rows)
+
+
 def _plot(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="rlzoo plot", description="Draw a run's curves.", allow_abbrev=False)
+    parser = Parser(prog="rlzoo plot", description="Draw a run's curves.")
     parser.add_argument("directory", type=Path)
     options = parser.parse_args(argv)
     _draw(options.directory, _about(options.directory))
@@ -440,7 +516,7 @@ def _plot(argv: list[str]) -> int:
 def _render(argv: list[str]) -> int:
     import rlzoo
 
-    parser = argparse.ArgumentParser(prog="rlzoo render", description="Film an episode of a run.", allow_abbrev=False)
+    parser = Parser(prog="rlzoo render", description="Film an episode of a run.")
     parser.add_argument("directory", type=Path)
     parser.add_argument(
         "--output",
@@ -475,7 +551,7 @@ def _collect(argv: list[str]) -> int:
 
     import rlzoo
 
-    parser = argparse.ArgumentParser(prog="rlzoo collect", description="Record a dataset.", allow_abbrev=False)
+    parser = Parser(prog="rlzoo collect", description="Record a dataset.")
     parser.add_argument(
         "source", nargs="+", help="a run's directory, or an environment for random actions; several: one after another"
     )
@@ -514,7 +590,8 @@ def _recorded(source: str, key: Any, about: Any, options: argparse.Namespace) ->
     if not Path(source).is_dir():
         if options.replay:
             raise ValueError(f"{source} is no run's directory, and has no replay buffer; leave --replay out")
-        env = rlzoo.envs.make(source, **({"backend": options.backend} if options.backend else {}))
+        backend = {"backend": same(options.backend, BACKENDS)} if options.backend else {}
+        env = named.environment(named.written(source), backend)
         return rlzoo.data.collect(env, None, key, rows, options.num_envs, about=about)
     algo, state = _agent(Path(source), _about(Path(source)), options.lane)
     if not options.replay:
@@ -530,23 +607,35 @@ def _recorded(source: str, key: Any, about: Any, options: argparse.Namespace) ->
 def _eject(argv: list[str]) -> int:
     from rlzoo.eject import eject
 
-    parser = argparse.ArgumentParser(
-        prog="rlzoo eject", description="Write an algorithm as one script without rlzoo.", allow_abbrev=False
-    )
+    parser = Parser(prog="rlzoo eject", description="Write an algorithm as one script without rlzoo.")
     parser.add_argument("algorithm")
     parser.add_argument("--env", required=True, help="such as gymnax/CartPole-v1 or brax/halfcheetah")
     parser.add_argument("--steps", type=int, default=1_000_000, help="the script's default (default: %(default)s)")
     parser.add_argument("--data", help="offline: the dataset's path; cpl, p_iql: preferences")
-    parser.add_argument("--preset", help="hyperparameter set; default: that of the environment's family")
+    parser.add_argument(
+        "--preset",
+        help="hyperparameter set, as `rlzoo list` names them (default: that of the environment's family)",
+    )
     parser.add_argument("--backend", help="brax physics: generalized, positional, spring or mjx")
     parser.add_argument("--output", type=Path, help="the script (default: ALGORITHM.py)")
     options = parser.parse_args(argv)
 
+    if ":" in options.env:
+        raise ValueError(
+            f"--env {options.env} is your own, of which rlzoo has no source; eject with a suite's, and put yours into "
+            "the script"
+        )
+    options.algorithm, options.env = same(options.algorithm, ALGORITHMS), named.written(options.env)
+    if options.algorithm in ALGORITHMS and options.preset:
+        options.preset = same(options.preset, ALGORITHMS[options.algorithm].presets)
+    options.backend = options.backend and same(options.backend, BACKENDS)
     script = options.output or Path(f"{options.algorithm}.py")
     if script.exists():
         raise ValueError(f"{script} is there already; move it away, or choose another --output")
     asked = options.algorithm, options.env, options.steps, options.data, options.preset, options.backend
-    write_text(script, eject(*asked, script=script.name))
+    text = eject(*asked, script=script.name)
+    script.parent.mkdir(parents=True, exist_ok=True)
+    write_text(script, text)
     print(script)
     return 0
 
@@ -555,7 +644,7 @@ def _list(argv: list[str]) -> int:
     import rlzoo
     from rlzoo.envs import SUITES, brax, gymnax
 
-    parser = argparse.ArgumentParser(prog="rlzoo list", description="List algorithms and environments.")
+    parser = Parser(prog="rlzoo list", description="List algorithms and environments.")
     parser.parse_args(argv)
     for name, module in rlzoo.ALGORITHMS.items():
         print(f"{name}: {(inspect.getdoc(module) or '').splitlines()[0]}")
@@ -581,33 +670,51 @@ def _about(directory: Path) -> dict[str, Any]:
     path = directory / "run.json"
     if not path.exists():
         raise ValueError(f"{directory} holds no run: there is no {path.name} in it")
-    return read_json(path)
+    about = read_json(path)
+    _refuse_code_of(directory, str(about.get("env")))
+    return about
+
+
+def _refuse_file(directory: Path) -> None:
+    for place in (directory, *directory.parents):
+        if place.exists() and not place.is_dir():
+            raise ValueError(f"--directory {directory}: {place} is a file; choose another directory")
+
+
+def _refuse_code_of(directory: Path, env: str) -> None:
+    """A directory of a run holds numbers, and whoever opens one of somebody else's must not run what came with it."""
+    file = Path(env.rpartition(":")[0]).resolve()
+    if file.suffix == ".py" and directory.resolve() in file.parents:
+        raise ValueError(f"{file} is in the run's own directory {directory}; keep the environment's file outside of it")
+
+
+def _settings(about: dict[str, Any]) -> Iterator[dict[str, float]]:
+    """The hyperparameters that vary, of each setting, in the order of `rlzoo.grid`."""
+    several = {name: values for name, values in about["hyper"].items() if len(values) > 1}
+    for values in itertools.product(*several.values()):
+        yield dict(zip(several, values, strict=True))
 
 
 def _labels(about: dict[str, Any]) -> list[str]:
-    """A label per setting, naming the hyperparameters that vary, in the order of `rlzoo.grid`."""
-    import itertools
-
-    several = {name: values for name, values in about["hyper"].items() if len(values) > 1}
-    if not several:
-        return [about["algorithm"]]
-    return [
-        ", ".join(f"{name}={value:.6g}" for name, value in zip(several, values, strict=True))
-        for values in itertools.product(*several.values())
-    ]
+    """A label per setting, naming the hyperparameters that vary."""
+    said = {name: dict(zip(values, numbers(values), strict=True)) for name, values in about["hyper"].items()}
+    labels = [", ".join(f"{name}={said[name][x]}" for name, x in one.items()) for one in _settings(about)]
+    return [label or about["algorithm"] for label in labels]
 
 
 def _draw(directory: Path, about: dict[str, Any]) -> None:
     """Curves, a sensitivity picture per swept hyperparameter, and the table of final returns."""
-    from rlzoo import report
-    from rlzoo.report import sinks
-
     log = directory / "log.csv"
     if not log.exists():
         raise ValueError(f"{directory} holds no log.csv: it was run without the csv sink")
-    steps, scores = sinks.series(log, "eval/return")  # [K], [K, H, S]
+    try:
+        steps, scores = report.series(log, "eval/return")  # [K], [K, H, S]
+    except ValueError as error:
+        raise ValueError(
+            f"{error}: it was stopped before its first evaluation, or run with --eval-episodes 0"
+        ) from error
     labels = _labels(about)
-    title = f"{about['algorithm']} on {about['env']}"
+    title = f"{about['algorithm']} on {named.short(about['env'])}"
     pictures = [directory / "curves.png"]
     report.curves(pictures[0], {label: (steps, scores[:, h]) for h, label in enumerate(labels)}, title=title)
 

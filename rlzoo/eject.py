@@ -84,20 +84,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default={steps:_}, help="{unit} (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--evaluations", type=int, default=20, help="in the course of training")
+    parser.add_argument("--evaluations", type=int, default=20, help="in the course of training (default: %(default)s)")
     options = parser.parse_args()
 
     algo = build()
     train, evaluate = training(algo), evaluation(algo, num_episodes=32)
     key, eval_key = jax.random.split(jax.random.key(options.seed))
     state = start(algo, key)
-    num_updates = {updates_for}(algo, options.steps)
-    done = [num_updates * i // options.evaluations for i in range(options.evaluations + 1)]
-    for before, after in itertools.pairwise(done):
-        state, _ = train(state, after - before)
+    num_updates, done, began = {updates_for}(algo, options.steps), 0, time.monotonic()
+    every = max(1, num_updates // max(1, options.evaluations))
+    print(f"{{num_updates:,}} updates, evaluated every {{every:,}}; the first wait for the compiler", file=sys.stderr)
+    while done < num_updates:
+        state, _ = train(state, min(every, num_updates - done))
+        done = min(done + every, num_updates)
         returns = evaluate(state, eval_key).returns
-        line = f"{{{steps_after}(algo, after):>12,}} steps   return {{returns.mean():.2f}} ± {{returns.std():.2f}}"
-        print(line, flush=True)
+        steps, seconds = {steps_after}(algo, done), time.monotonic() - began
+        progress = f"{{steps:>12,}} steps {{done / num_updates:5.0%}} {{seconds:5.0f}} s"
+        print(f"{{progress}}   return {{returns.mean():.2f}} ± {{returns.std():.2f}}", flush=True)
 
 
 if __name__ == "__main__":
@@ -106,8 +109,9 @@ if __name__ == "__main__":
 MAIN_USES = {  # what is imported for it
     "argparse": ("argparse", None),
     "functools": ("functools", None),
-    "itertools": ("itertools", None),
     "jax": ("jax", None),
+    "sys": ("sys", None),
+    "time": ("time", None),
     "Callable": ("collections.abc", "Callable"),
 }
 MAIN_CALLS = {

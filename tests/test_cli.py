@@ -46,7 +46,13 @@ def test_train_eval_plot_and_resume(capsys, tmp_path):
 
     code, out, _ = call("eval out --episodes 8", capsys)
     assert code == 0 and "at 256 steps, deterministic return" in out and "learning_rate=0.01" in out
-    code, out, _ = call("eval out --episodes 8 --stochastic", capsys)
+    assert "returns out/eval.csv" in out
+    rows = rlzoo.drivers.study.read_csv(tmp_path / "out" / "eval.csv")
+    assert len(rows) == 2 * 2 * 8 and {row["policy"] for row in rows} == {"deterministic"}
+    assert [row["episode"] for row in rows[:9]] == [*range(8), 0] and rows[16]["hyper/learning_rate"] == 1e-2
+    assert all(row["return"] == row["length"] and row["steps"] == 256 for row in rows)  # of CartPole
+    code, out, _ = call("eval out --episodes 8 --stochastic --output new/sampled.csv", capsys)
+    assert (tmp_path / "new" / "sampled.csv").read_text().count("sampled") == 32
     assert code == 0 and "sampled return" in out
     (tmp_path / "out" / "curves.png").unlink()
     code, out, _ = call("plot out", capsys)
@@ -96,6 +102,9 @@ samples: 3
     assert code == 2 and "runs/two holds a sweep already; resume it" in err
     code, _, _ = call("sweep two.yaml --directory runs/two --resume", capsys)
     assert code == 0 and (tmp_path / "runs" / "two" / "results.csv").read_text() == results
+    (tmp_path / "own.yaml").write_text("algorithm: ppo\nenv: own.py:Maze\n")
+    code, _, err = call("sweep own.yaml", capsys)
+    assert code == 2 and "a file of settings runs no code; write it in Python" in err
     code, _, err = call("sweep none.yaml", capsys)
     assert code == 2 and "there is no file none.yaml" in err
 
@@ -126,8 +135,49 @@ def test_a_run_gets_a_directory_of_its_own(capsys, tmp_path):
         ("train ppo --env gymnax/CartPole-v1 --sinks cvs --steps 2000", "unknown sink 'cvs'; did you mean 'csv'"),
         ("train ppo --env gymnax/CartPole-v1 --backend spring", "takes no option 'backend'"),
         ("train ppo --env brax/hopper --backend sprnig", "backend='sprnig'; allowed are"),
-        ("train ppo --env gymnax/CartPole-v1 --hyper.learnin-rate 1", "--hyper.learning-rate"),
-        ("train ppo --env gymnax/CartPole-v1 --config.num-env 1", "--config.num-envs"),
+        (
+            "train ppo --env gymnax/CartPole-v1 --hyper.learnin-rate 1",
+            "unknown option --hyper.learnin-rate; did you mean --hyper.learning-rate",
+        ),
+        ("train ppo --env gymnax/CartPole-v1 --config.num-env 1", "did you mean --config.num-envs"),
+        ("train ppo --env gymnax/CartPole-v1 --num_envs=3", "did you mean --config.num-envs\\?"),
+        ("train ppo --env gymnax/CartPole-v1 --lr 1", "did you mean --hyper.learning-rate\\?"),
+        ("train ppo --env gymnax/CartPole-v1 --zzzz 1", "unknown option --zzzz; `rlzoo train ppo --help` shows all"),
+        ("train ppo --env gymnax/CartPole-v1 -steps 1", "unknown option -steps; did you mean --steps"),
+        ("train ppo --env gymnax/CartPole-v1 --steps 1.5", "'1.5' is no whole number; give one"),
+        ("train ppo --env gymnax/CartPole-v1 --steps 1e400", "'1e400' is no whole number"),
+        ("train ppo --env gymnax/CartPole-v1 --seeds nan", "'nan' is no whole number"),
+        ("train ppo --env gymnax/CartPole-v1 --config.hidden 1e1.5", "valid parse for arguments"),
+        ("train ppo --env nofile.py:Maze", "there is no file .*nofile.py"),
+        ("train ppo --env no_such_module:Maze", "No module named 'no_such_module'"),
+        ("train ppo --env rlzoo.types:Maze", "module 'rlzoo.types' has no attribute 'Maze'"),
+        ("train ppo --env rlzoo.types:Box", "environment 'rlzoo.types:Box' is a type; it must be an environment"),
+        (
+            "train ppo --env math:pi",
+            "environment 'math:pi' is a float; it must be an environment, or a class or function",
+        ),
+        ("train ppo --env os:abort", "environment 'os:abort' is a builtin_function_or_method; it must be an env"),
+        ("train ppo --env shutil:get_terminal_size.x", "AttributeError: 'function' object has no attribute 'x'"),
+        ("train ppo --env :Maze", "environment ':Maze' is half a name; give module:object or path.py:object"),
+        ("train ppo --env maze.py", "environment 'maze.py' is a file; say which object in it, such as maze.py:Maze"),
+        ("help trian", "unknown command 'trian'; did you mean 'train'"),
+        (
+            "eval nowhere --episods 3",
+            "unknown option --episods; did you mean --episodes.*`rlzoo eval --help` shows all",
+        ),
+        ("eval nowhere --episodes 1.5", "argument --episodes: '1.5' is no whole number.*; see `rlzoo eval --help`"),
+        ("eval nowhere --episodes 0", "--episodes 0; it must be 1 or more"),
+        ("eval", "arguments are required: directory; see `rlzoo eval --help`"),
+        ("plot nowhere else", "unrecognized arguments: else; see `rlzoo plot --help`"),
+        ("render nowhere --outptu x.gif", "unknown option --outptu; did you mean --output"),
+        ("collect gymnax/Pendulum-v1 --rows 10", "arguments are required: --output"),
+        ("collect gymnax/Pendulum-v1 --outpt x.npz", "did you mean --output"),
+        ("sweep none.yaml --dir x", "unknown option --dir; did you mean --directory"),
+        ("eject ppo --env own.py:Maze", "own.py:Maze is your own, of which rlzoo has no source"),
+        ("eject pppo --env gymnax/CartPole-v1", "unknown algorithm 'pppo'; did you mean 'ppo'"),
+        ("list --al", "unknown option --al"),
+        ("train ppo --env gymnax/CartPole-v1 --directory /dev/null", "/dev/null is a file; choose another directory"),
+        ("train ppo --env gymnax/CartPole-v1 --directory /dev/null/in", "/dev/null is a file; choose another"),
         ("train ppo --env gymnax/CartPole-v1 --hyper.gamma high", "Could not find valid parse"),
         ("train ppo", "--env"),
         ("eval nowhere", "nowhere holds no run"),
@@ -140,6 +190,122 @@ def test_mistakes_end_with_code_2_and_name_the_remedy(line, message, capsys):
     assert code == 2
     assert re.search(message, err + out), err + out
     assert "Traceback" not in err
+    assert not list(Path().iterdir())  # nothing is left behind
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["--sinks cvs", "--report-every 0", "--report-every -3", "--eval-episodes -1", "--seed -1 --report-every 0"],
+)
+def test_a_refused_value_leaves_no_directory(wrong, capsys):
+    for where in ("", " --directory deep/in/out"):
+        code, _, err = call(f"{TRAIN.replace('--report-every 2 --eval-episodes 4', '')} {wrong}{where}", capsys)
+        assert code == 2 and err.startswith("rlzoo: ") and len(err.splitlines()) == 1, err
+        assert not list(Path().iterdir())
+
+
+def test_what_others_have_in_a_directory_is_left_there(tmp_path):
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(ValueError, match="refused"), cli._made(tmp_path / "runs"):
+        raise ValueError("refused")  # of a directory that was there
+    with pytest.raises(ValueError, match="refused"), cli._made(tmp_path / "new" / "in" / "here"):
+        (tmp_path / "new" / "other").mkdir()
+        raise ValueError("refused")
+    with pytest.raises(ValueError, match="failed"), cli._made(tmp_path / "trained"):
+        (tmp_path / "trained" / "checkpoints" / "save_1").mkdir(parents=True)
+        raise ValueError("failed")  # when there was something to keep
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+    assert left == ["new", "new/other", "runs", "trained", "trained/checkpoints", "trained/checkpoints/save_1"]
+
+
+OWN = """
+import rlzoo
+
+CART = rlzoo.envs.make("gymnax/CartPole-v1")
+
+
+def make():
+    return CART
+"""
+
+
+def test_an_environment_of_ones_own_file(capsys, tmp_path):
+    """By its file or module, an object or what makes it; the record of the run finds it again from elsewhere."""
+    place = tmp_path / "mine"
+    place.mkdir()
+    (place / "carts.py").write_text(OWN)
+    train = TRAIN.replace("--steps 256", "--steps 64").replace("--report-every 2", "")
+    own = train.replace("gymnax/CartPole-v1", "mine/carts.py:CART")
+    code, out, err = call(own, capsys)
+    assert code == 0 and "directory runs/ppo_CART_1" in out, err
+    about = json.loads(Path("runs/ppo_CART_1/run.json").read_text())
+    assert about["env"] == f"{place}/carts.py:CART"
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path / "elsewhere")
+        code, out, err = call("eval ../runs/ppo_CART_1 --episodes 2", capsys)
+        assert code == 0 and "at 64 steps" in out, err
+        code, out, err = call("collect ../runs/ppo_CART_1 --rows 1e1 --num-envs 2 --output rows.npz", capsys)
+        assert code == 0, err
+    for same in ("mine/carts.py:make", "mine.carts:CART"):
+        line = train.replace("gymnax/CartPole-v1", same).replace("--steps 64", "--steps 65")
+        code, _, err = call(line, capsys)
+        assert code == 2 and "env_steps=65 is not a whole number" in err  # so the environment was made
+    code, _, err = call(f"{own} --backend spring", capsys)
+    assert code == 2 and "takes no backend; that is of brax" in err
+    code, _, err = call(f"{own} --directory mine", capsys)
+    assert code == 2 and "is in the run's own directory mine" in err and not (place / "run.json").exists()
+
+
+def test_what_others_log_is_not_in_the_progress(capsys):
+    from absl import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.WARNING)
+    try:
+        assert call("--version", capsys)[0] == 0
+        assert not logging.level_warning() and logging.level_error()
+    finally:
+        logging.set_verbosity(before)
+
+
+def test_a_record_runs_no_code_that_came_with_it(capsys, tmp_path):
+    about = {"algorithm": "ppo", "env": f"{tmp_path}/theirs/evil.py:Env", "env_options": {}}
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "run.json").write_text(json.dumps(about))
+    (tmp_path / "theirs" / "evil.py").write_text("raise SystemExit(77)")
+    for line in ("eval theirs", "render theirs", "plot theirs", "collect theirs --output x.npz"):
+        code, _, err = call(line, capsys)
+        assert code == 2 and "evil.py is in the run's own directory theirs" in err
+
+
+def test_names_in_other_capitals_are_taken_for_what_they_are(capsys):
+    code, _, err = call("TRAIN Ppo --env Gymnax/cartpole_V1 --preset Classic --steps 2.1e3", capsys)
+    assert code == 2 and "env_steps=2100 is not a whole number of updates of 2000 steps" in err  # and all else is
+    code, _, err = call("train TD3+BC --env gymnax/pendulum-v1", capsys)
+    assert code == 2 and "td3_bc learns from a dataset" in err
+    code, _, err = call("train ppo --env brax/swimmer --backend Spring", capsys)
+    assert code == 2 and "not available on the backend spring" in err
+    code, out, err = call("eject A2C --env gymnax/cartpole-v1 --steps 1e6 --preset CLASSIC --output in/a2c.py", capsys)
+    assert code == 0 and out.strip() == "in/a2c.py", err
+    script = Path("in/a2c.py").read_text()
+    assert "default=1_000_000" in script and "gymnax/CartPole-v1:" in script
+
+
+def test_version_and_help_of_every_command(capsys):
+    for line in ("--version", "-V"):
+        assert call(line, capsys)[:2] == (0, f"rlzoo {rlzoo.__version__}\n")
+    assert call("help", capsys) == call("", capsys) == call("--help", capsys) == call("help help", capsys)
+    for command in ("train ppo", "sweep", "eval", "plot", "render", "collect", "eject", "list"):
+        code, out, _ = call(f"help {command}", capsys)
+        assert code == 0 and f"rlzoo {command}" in out and out == call(f"{command} --help", capsys)[1]
+        assert command.split()[0] in call("help", capsys)[1]
+    code, out, _ = call("help train", capsys)
+    assert code == 0 and all(name in out for name in rlzoo.ALGORITHMS)
+    for name, module in rlzoo.ALGORITHMS.items():
+        if name in ("ppo", "qarl", "a2pr"):
+            out = re.sub(r"[\s│]+", " ", call(f"train {name} --help", capsys)[1])
+            assert f"hyperparameter set, of {', '.join(module.presets)}; default" in out
 
 
 def test_list_names_everything(capsys):
@@ -180,7 +346,7 @@ def test_episodes_are_not_those_of_training():
 
 
 def test_collect_train_offline_and_eval(capsys, tmp_path):
-    collect = "collect gymnax/Pendulum-v1 --rows 400 --num-envs 4 --output own-medium.npz --random-score -1200"
+    collect = "collect gymnax/Pendulum-v1 --rows 4e2 --num-envs 4 --output own-medium.npz --random-score -1.2e3"
     code, out, err = call(f"{collect} --expert-score -150", capsys)
     assert code == 0, err
     assert "400 transitions in 4 episodes; mean return" in out and "own-medium.npz" in out

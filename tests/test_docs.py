@@ -106,6 +106,11 @@ SMALLER = {
         "1_000)": "50)",
     },
     "building": {"4), 20)": "4), 3)"},
+    "howto": {
+        "ppo.make(env)": "ppo.make(env, ppo.Config(num_envs=4, num_steps=25, num_epochs=1, num_minibatches=4))",
+        "20_000": "500",
+        "num_episodes=64": "num_episodes=4",
+    },
     "migration": {"976)": "2)", "key(30), 8": "key(30), 2"},
     "sweeps": {},
     "environments": {},
@@ -180,6 +185,11 @@ LESS = {  # in place of numbers and folders of a page's commands
         "--steps 100000 ": f"--steps 2000 {ONE_EPOCH} ",
         "--seeds 16": "--seeds 2",
         "rlzoo eval runs/ppo_CartPole-v1_1": "rlzoo eval runs/ppo_CartPole-v1_1 --episodes 4",
+    },
+    "howto": {
+        "--steps 1e5": f"--steps 2e3 {ONE_EPOCH}",
+        "--steps 2e5": f"--steps 4e3 {ONE_EPOCH}",
+        "--episodes 64": "--episodes 4",
     },
     "tutorial": {"--steps 100000 --hyper": f"--steps 4000 {ONE_EPOCH} --hyper", "--seeds 4": "--seeds 2"},
     "data": {
@@ -401,6 +411,64 @@ def test_an_algorithms_page_says_what_its_file_says(name):
     assert re.search(r" = |\^2", "".join(equations))
     assert re.search(r"[Dd]efaults|[Nn]umbers of `Hyper`|, sizes and numbers|every number", said)
     assert re.search(r"\bours\b|our choice", said) and "preset" in said, "who chose the presets?"
+
+
+def test_equations_fit_into_a_window_of_1400_pixels():
+    """Which shows 120 characters of code; what is longer is not cut either, but broken."""
+    for name, module in rlzoo.ALGORITHMS.items():
+        for text in re.findall(r"```\w+\n(.*?)```", hooks.page(name, module), re.S):
+            assert max(map(len, text.splitlines())) <= 120, name
+    assert "white-space: pre-wrap" in (DOCS / "assets" / "rlzoo.css").read_text()
+
+
+def test_pages_link_to_the_files_they_name():
+    linked = hooks.linked("by `rlzoo/algorithms/ppo.py`, and `python experiments/demo.py --record`", "../")
+    assert "[`rlzoo/algorithms/ppo.py`](../sources/rlzoo/algorithms/ppo.py.md)" in linked
+    assert "[`python experiments/demo.py --record`](../sources/experiments/demo.py.md)" in linked
+    for text in ("`rlzoo/no_such.py`", "[`rlzoo/cli.py`](x.md)", "`rlzoo train`", "rlzoo/cli.py"):
+        assert hooks.linked(text, "") == text
+    sources = hooks.sources()
+    assert {f"rlzoo/algorithms/{name}.py" for name in rlzoo.ALGORITHMS} <= set(sources)
+    for path in sources:  # no fence of the file ends that of the page
+        assert "``````" not in (ROOT / path).read_text() and (ROOT / path).read_text().strip() in hooks.source(path)
+
+
+def test_names_with_dashes_are_not_broken():
+    def word(name):
+        return f'<span class="word">{name}</span>'
+
+    row = hooks.whole_names("| MountainCarContinuous-v0, 50k | pendulum-medium | [a-b](x-y.md) | `c-d` | -1.5 |")
+    task, data, label = map(word, ("MountainCarContinuous-v0", "pendulum-medium", "a-b"))
+    assert row == f"| {task}, 50k | {data} | [{label}](x-y.md) | `c-d` | -1.5 |"
+    assert hooks.whole_names("on CartPole-v1, a well-known task") == f"on {word('CartPole-v1')}, a well-known task"
+    for text in ("gymnax/CartPole-v1", "see https://host/a-v1", "![x](a-v1.png)", '<a id="b-v1">', "`CartPole-v1`"):
+        assert hooks.whole_names(text) == text
+
+
+def test_the_search_finds_american_spellings():
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="x.md"))
+    html = hooks.on_page_content("<h1>Optimisers</h1><p>of normalised colours, and neighbours</p>", page)
+    for word in ("optimizers", "normalized", "colors", "neighbors"):
+        assert word in html.partition('class="spellings">')[2]
+    assert hooks.on_page_content("<h1>Plain</h1>", page) == "<h1>Plain</h1>"
+    page.file.src_uri = "sources/x.md"
+    assert hooks.on_page_content("<h1>Colours</h1>", page) == "<h1>Colours</h1>"
+
+
+def test_the_home_page_has_code_picture_and_algorithms():
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="index.md"))
+    text = hooks.on_page_markdown((DOCS / "index.md").read_text(), page)
+    assert blocks(README, "python")[0] in text and "<!-- README" not in text
+    for name in rlzoo.ALGORITHMS:
+        assert f"(algorithms/{name}.md)" in text
+    for picture in re.findall(r"!\[.*?\]\((.*?)\)", text):
+        assert (DOCS / picture).exists(), picture
+
+
+def test_the_reference_has_every_block():
+    page = (DOCS / "api.md").read_text()
+    names = [path.stem for path in (ROOT / "rlzoo" / "blocks").glob("[a-z]*.py")]
+    assert names and all(f"::: rlzoo.blocks.{name}\n" in page for name in names)
 
 
 # --- notebooks and experiments ----------------------------------------------------------------------------------------

@@ -129,11 +129,17 @@ def same_rows(place, recorded, tmp_path):
 
 
 def test_a_script_runs_as_a_script(recorded, tmp_path):
+    """It evaluates every so many updates, in equal chunks, of which the last may be shorter, and says how far it is."""
     script = written("ppo", rlzoo.ppo, recorded, tmp_path)
-    command = [sys.executable, "-c", RUN, str(script), "--steps", "4000", "--evaluations", "2"]
+    command = [sys.executable, "-c", RUN, str(script), "--steps", "10000", "--evaluations", "2"]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert not ran.returncode, ran.stderr
-    assert [line.split()[0] for line in ran.stdout.splitlines()] == ["2,000", "4,000"]
+    lines = [line.split() for line in ran.stdout.splitlines()]
+    assert [line[:3] for line in lines] == [
+        [x, "steps", y] for x, y in (("4,000", "40%"), ("8,000", "80%"), ("10,000", "100%"))
+    ]
+    assert all(line[4:6] == ["s", "return"] for line in lines)
+    assert "5 updates, evaluated every 2" in ran.stderr
 
 
 # In a process that has no rlzoo.

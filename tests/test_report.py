@@ -1,6 +1,8 @@
 """Statistics against SciPy and arithmetic; pictures, tables, sinks and recorded figures by what they hold."""
 
 import json
+import re
+import warnings
 
 import numpy as np
 import pytest
@@ -137,12 +139,101 @@ def test_grids_in_numbers(capsys):
     ]
 
 
+def legend(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def size(figure):
+    """Of the first axes, in inches."""
+    figure.draw_without_rendering()
+    return figure.axes[0].get_position().size * figure.get_size_inches()
+
+
+def curve(last, steps=5):
+    return np.arange(steps) * 1000, np.linspace(0.0, last, steps)[:, None] + RNG.normal(size=(steps, 3)) * 0.01
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 12, 13, 32, 200])
+@pytest.mark.parametrize(
+    "label", ["{}", "learning_rate={}", "rate={}, gamma=0.99, " + "a_long_name_of_a_number=0.5, " * 4 + "c={}"]
+)
+def test_curves_keep_their_axes_whatever_the_labels(count, label):
+    figure = report.curves(None, {label.format(i, i): curve(i) for i in range(count)}, title="t " * 60)
+    width, height = size(figure)
+    assert width >= 4.0 and height >= 2.7  # of 7 by 4.2 with nothing beside the axes
+    assert figure.get_size_inches()[0] <= 10 and figure.get_size_inches()[1] <= 8
+    for drawn in figure.legends:
+        box, whole = drawn.get_window_extent(), figure.bbox
+        assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= whole.x1 + 1 and box.y1 <= whole.y1 + 1
+        assert not box.overlaps(figure.axes[0].get_window_extent())
+
+
+def test_of_many_curves_the_best_are_drawn_and_the_rest_in_grey():
+    scores = {f"rate={i}, gamma=0.9": curve(i) for i in range(20)}
+    scores["rate=99, gamma=0.9"] = (np.arange(3) * 500, np.full((3, 3), np.nan))  # failed, with steps of its own
+    figure = report.curves(None, scores)
+    assert [line.get_ydata()[-1].round() for line in figure.axes[0].get_lines()] == [14, 15, 16, 17, 18, 19]
+    assert legend(figure) == [*map(str, range(14, 20)), "the other 15: range, middle half"]
+    assert figure.legends[0].get_title().get_text() == "rate, gamma=0.9"
+    rest = [band.get_paths()[0].vertices[:, 1] for band in figure.axes[0].collections[-2:]]
+    assert rest[0].max() == pytest.approx(13, abs=0.1) and rest[1].max() < 11  # the middle half is narrower
+    assert report.curves(None, {str(i): (np.arange(2), np.full((2, 2), np.nan)) for i in range(13)}).axes
+    assert report.curves(None, {}).axes
+
+
+def test_texts_of_pictures_are_taken_as_they_are(tmp_path):
+    """Signs of formulas, of what matplotlib hides, and of nothing; a failed setting is no warning."""
+    odd = "a $\\nope$ of _b^"
+    scores = {odd: curve(1), "_hidden": curve(2), "": (np.arange(5), np.full((5, 3), np.nan))}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = report.curves(tmp_path / "c.png", scores, title=odd, xlabel=odd, ylabel=odd)
+        assert legend(figure) == [odd, "_hidden", ""]
+        report.sensitivity(tmp_path / "s.png", odd, np.array([0.0, 1e-300, 1e300]), RNG.normal(size=(3, 2)), title=odd)
+        report.heatmap(tmp_path / "h.png", (odd, [1.0]), (odd, [2.0]), np.ones((1, 1)), title=odd, label=odd)
+        report.scatter(tmp_path / "d.png", {odd: np.ones(2)}, np.ones((2, 2)), title=odd, ylabel=odd)
+
+
+def test_labels_are_shortened_to_what_differs():
+    short = report.plots.shortened
+    assert short(["a=1, b=2", "a=1, b=3"]) == ("b, a=1", ["2", "3"])
+    assert short(["a=1, b=2, c=x", "a=2, b=3, c=x"]) == ("c=x", ["a=1, b=2", "a=2, b=3"])
+    assert short(["SAC", "TD3+BC"]) == ("", ["SAC", "TD3+BC"])
+    assert short(["a=1"]) == ("", ["a=1"])
+    assert short(["a=1", "a=1, b=2"]) == ("", ["a=1", "a=1, b=2"])
+    assert short(["a=1, x", "b=1, x"]) == ("x", ["a=1", "b=1"])
+    assert short(["runs/of_a_day/one", "runs/of_a_day/two"]) == ("runs/of_a_day/…", ["one", "two"])
+    assert short(["a=", "a=1"]) == ("", ["a=", "a=1"])
+
+
+def test_numbers_that_no_axis_holds_stand_side_by_side():
+    """Infinity, and 0 beside a wide span; elsewhere on a log axis, or by value."""
+    scores = RNG.normal(size=(4, 3))
+    for values, labels in (([1e5, np.inf, 1e6, 1e4], ["1e+04", "1e+05", "1e+06", "inf"]), ([0, 1e-4, 1e-2, 1.0], None)):
+        axes = report.sensitivity(None, "x", np.array(values), scores).axes[0]
+        assert list(axes.get_lines()[1].get_xdata()) == [0, 1, 2, 3]
+        assert labels is None or [text.get_text() for text in axes.get_xticklabels()] == labels
+    assert report.sensitivity(None, "x", np.array([1, 2, 3, 4]), scores).axes[0].get_xscale() == "linear"
+    assert list(report.sensitivity(None, "x", np.array([0, 1, 2, 3]), scores).axes[0].get_lines()[1].get_xdata()) == [
+        0,
+        1,
+        2,
+        3,
+    ]
+    drawn = report.scatter(None, {f"n{i}": np.array([1, 2, np.inf, 4]) for i in range(9)}, scores)
+    assert len(drawn.axes) == 9 and max(drawn.get_size_inches()) < 15
+    axes = report.heatmap(None, ("x", np.geomspace(1e-3, 1, 90)), ("y", np.arange(70)), RNG.normal(size=(70, 90))).axes[
+        0
+    ]
+    assert len(axes.get_xticks()) <= 30 and len(axes.get_yticks()) <= 20
+
+
 def test_pictures_are_written_and_show_the_data(tmp_path):
     steps, scores = np.arange(5) * 1000, RNG.normal(size=(5, 4)).cumsum(0)
     figure = report.curves(tmp_path / "curves.png", {"a": (steps, scores), "b": (steps, scores + 1)}, title="t")
     lines = figure.axes[0].get_lines()
     np.testing.assert_allclose(lines[0].get_ydata(), report.iqm(scores))
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["a", "b"]
+    assert legend(figure) == ["a", "b"]
 
     figure = report.sensitivity(tmp_path / "s.png", "rate", np.array([1e-2, 1e-4, 1e-3]), RNG.normal(size=(3, 4)))
     axes = figure.axes[0]
@@ -178,6 +269,44 @@ def test_table_counts_failed_seeds(capsys):
     assert "Title" in text and "1 + 1 failed" in text and "0 + 1 failed" in text
     row = next(line for line in text.splitlines() if "good" in line)
     assert "2.5" in row and "1.0" in row and "4.0" in row
+
+
+@pytest.mark.parametrize("width", [20, 30, 40, 60, 80, 200])
+def test_tables_of_any_width_keep_all_numbers_whole(width, capsys):
+    """Under 80 columns, labels are folded and columns go on below; nothing ends in an ellipsis, and nothing is lost."""
+    rows = {f"learning_rate=0.00{i}, gamma=0.99{i}, gae_lambda=0.9{i}": i * 1e6 + RNG.normal(size=8) for i in range(3)}
+    for show, headings in (
+        (report.table, ["IQM", "95%", "interval", "mean", "min", "max", "seeds"]),
+        (lambda *x: report.risks(*x[:2], levels=(0.05, 0.1, 0.25), console=x[2]), ["CVaR", "0.05", "episodes"]),
+        (
+            lambda t, x, c: report.grids(t, {k: v[:, None] for k, v in x.items()}, c),
+            ["worst", "tenth", "best", "cells"],
+        ),
+    ):
+        wide, narrow = (show("a [b] title", rows, Console(width=w)) or capsys.readouterr().out for w in (400, width))
+        assert "…" not in re.sub(r"\d …\s+-?\d", "", narrow) and "a [b] title" in narrow
+        assert all(heading in narrow.split() for heading in headings)
+        cells = set(re.findall(r"(?<= )-?\d+\.\d+(?: … -?\d+\.\d+)?(?= )", wide))
+        assert len(cells) >= 6 and all(cell in narrow for cell in cells)
+        if width >= 60:  # what is still wider than a terminal is written in lines, which it breaks
+            assert max(map(len, narrow.splitlines())) <= width
+
+
+def test_tables_write_small_numbers_with_their_digits(capsys):
+    report.table("t", {"a": np.array([0.0123, 0.0456]), "b": np.array([0.001, 0.002])}, Console(width=100))
+    said = capsys.readouterr().out
+    assert "0.0456" in said and "0.0010" in said
+
+
+def test_numbers_are_told_apart():
+    from rlzoo.report.tables import numbers
+
+    assert numbers([1e-4, 0.001, 3.0]) == ["0.0001", "0.001", "3"]
+    assert numbers([0.99999999, 1.0]) == ["0.99999999", "1"]
+    assert numbers([0.9991, 0.9995, 0.9999, 0.99999], 3) == ["0.9991", "0.9995", "0.9999", "0.99999"]
+    assert numbers([0.5, 0.525, 1.475, 1.5], 3) == ["0.5", "0.525", "1.475", "1.5"]
+    assert numbers([np.nan, np.inf, 2.0], 3) == ["nan", "inf", "2"] and numbers([], 3) == []
+    assert numbers([1e6, 1e6 + 1, float("inf")]) == ["1000000", "1000001", "inf"]
 
 
 def test_recorded_figures_say_whether_the_bar_is_met(tmp_path):
@@ -260,6 +389,21 @@ def test_wandb_missing_is_said(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ValueError, match=r"pip install 'rlzoo\[wandb\]'"):
         sinks.open_sink("wandb", tmp_path, 0)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_the_bar_cuts_no_number(width, monkeypatch):
+    import functools
+    import io
+
+    out = io.StringIO()
+    terminal = functools.partial(Console, file=out, force_terminal=True, width=width, color_system=None)
+    monkeypatch.setattr(progress, "Console", terminal)
+    bar = progress.Bar("ppo brax/inverted_pendulum spring", 10_000_000)
+    bar.update(5_000_000, "return 123456.7, best 1234567.8 at gamma=0.99")
+    bar.close()
+    said = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
+    assert {"123456.7,", "1234567.8", "gamma=0.99", "50%"} <= set(said.split()) and "…" not in said.replace(" …", "")
 
 
 def test_short_numbers():

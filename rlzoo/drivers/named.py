@@ -1,14 +1,19 @@
 """Algorithms by the names of a command line or a sweep file: preset, environment, dataset, numbers."""
 
+import functools
+import importlib
+import importlib.util
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from rlzoo import data
+from rlzoo import data, envs
 from rlzoo.algorithms import ALGORITHMS
+from rlzoo.arguments import same
 from rlzoo.types import Algorithm, Env
 
 
@@ -16,6 +21,72 @@ def make(module: ModuleType, env: Env, config: Any, hyper: Mapping[str, float], 
     """The algorithm of a module, with its default numbers but for those of ``hyper``; offline of a dataset."""
     learned_from = () if dataset is None else (dataset,)
     return module.make(env, config, *learned_from, module.Hyper(**hyper))
+
+
+def environment(name: str, options: Mapping[str, Any]) -> Env:
+    """The environment of a command line: a suite's, or one's own as ``module:object`` or ``path.py:object``.
+
+    Raises:
+        ValueError: as of `rlzoo.envs.make`; no such module, file or object, or one that fails when it is made.
+    """
+    if ":" not in name:
+        if name.endswith(".py"):
+            raise ValueError(f"environment {name!r} is a file; say which object in it, such as {name}:Maze")
+        return envs.make(name, **options)
+    if options:
+        raise ValueError(f"{name} takes no {', '.join(options)}; that is of brax")
+    where, _, what = name.rpartition(":")
+    if not (where and what):
+        raise ValueError(f"environment {name!r} is half a name; give module:object or path.py:object")
+    try:
+        module = _module(where)
+        made: Any = functools.reduce(getattr, what.split("."), module)
+        own = inspect.isfunction(made) and made.__module__ == module.__name__  # and no other's, such as os.abort
+        made = made() if own or (inspect.isclass(made) and hasattr(made, "reset")) else made
+    except (Exception, SystemExit) as error:  # whatever a user's own code raises
+        said = " ".join(str(error).split())
+        raise ValueError(f"environment {name!r}: {type(error).__name__}: {said}") from error
+    if not hasattr(made, "reset"):
+        kind = type(made).__name__
+        raise ValueError(f"environment {name!r} is a {kind}; it must be an environment, or a class or function of one")
+    return envs.make(made)
+
+
+def _module(where: str) -> ModuleType:
+    """A module by its name, which may be beside the user, or by its file, beside which others may be."""
+    file = Path(where).resolve()
+    folder = str(file.parent if file.suffix == ".py" else Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)
+    if file.suffix != ".py":
+        return importlib.import_module(where)
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {where}")
+    name = f"rlzoo_own_{file.stem}"
+    if name in sys.modules and sys.modules[name].__file__ == str(file):
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def written(env: str) -> str:
+    """An environment's name as the suite writes it, such as gymnax/CartPole-v1 for gymnax/cartpole-v1; of one's own
+    file the whole path, by which it is found from everywhere.
+    """
+    where, colon, what = env.rpartition(":")
+    if colon:
+        return f"{Path(where).resolve()}:{what}" if where.endswith(".py") else env
+    suite, slash, name = env.partition("/")
+    suite = same(suite, envs.SUITES)
+    return f"{suite}/{same(name, envs.names(suite))}" if slash and suite in envs.SUITES else env
+
+
+def short(env: str) -> str:
+    """An environment's name in titles and names of folders: Maze for path/own.py:Maze."""
+    return f"own/{env.rpartition(':')[2]}" if ":" in env else env
 
 
 def load_data(module: ModuleType, path: str | Path) -> Any:

@@ -1,6 +1,7 @@
 """Show what a policy does: one episode as a moving picture, or as brax's page."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +10,6 @@ import numpy as np
 
 from rlzoo.drivers.evaluate import default_task
 from rlzoo.envs import brax
-from rlzoo.report import scenes
 from rlzoo.types import Algorithm, Env
 
 
@@ -72,7 +72,7 @@ def render(
     key: jax.Array,
     task: Any = None,
     deterministic: bool = True,
-    scene: scenes.Scene | None = None,
+    scene: Callable[[Any], Callable[[np.ndarray], None]] | None = None,
 ) -> Path:
     """Draw one episode of one agent's policy into a file, and return its path.
 
@@ -85,6 +85,8 @@ def render(
     Raises:
         ValueError: another suffix, an environment without a scene, or the State of a sweep.
     """
+    from rlzoo.report import scenes  # which loads matplotlib
+
     path = Path(path)
     name = env.name.split()[0].rpartition("/")[2]
     of_brax = env.name.split("/")[0] == "brax"
@@ -92,6 +94,7 @@ def render(
         if path.suffix != ".html":
             raise ValueError(f"{path}: brax is shown in a browser; give a name that ends in .html")
         recorded = episode(algo, env, state, key, task, deterministic)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(brax.html(default_task(algo, env) if task is None else task, recorded.states))
         return path
     scene = scene or scenes.scene_of(name, env.obs_space.shape)

@@ -3,7 +3,8 @@
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
 
 
 class Bar:
@@ -18,14 +19,21 @@ class Bar:
         self.title, self.total, self.start = title, max(total, 1), time.monotonic()
         self.first = (done, self.start)  # steps and time from which the speed counts: once all is compiled
         self.reports = 0
-        columns = (
-            TextColumn("{task.description}"),
+        columns: list[ProgressColumn] = [
+            TextColumn("{task.description}", table_column=Column(ratio=1, overflow="fold")),
             BarColumn(bar_width=24),
-            TextColumn("{task.percentage:3.0f}%  {task.fields[text]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
+            TextColumn("{task.percentage:3.0f}%", table_column=Column(no_wrap=True, min_width=4)),
+            TextColumn(
+                "{task.fields[text]}", table_column=Column(ratio=3, overflow="fold")
+            ),  # broken between words, no number is cut
+            TimeElapsedColumn(Column(no_wrap=True, min_width=7)),
+            TextColumn("left", table_column=Column(no_wrap=True, min_width=4)),
+            TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
+        ]
+        if self.console.width < 70:
+            del columns[4:]
+        if self.console.width < 100:
+            del columns[1]
         self.progress = Progress(*columns, console=self.console, disable=quiet or not self.console.is_terminal)
         self.task = self.progress.add_task(title, total=total, completed=done, text="compiling …")
         self.progress.start()

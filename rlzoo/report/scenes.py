@@ -2,13 +2,14 @@
 
 import functools
 import shutil
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib import animation
+from matplotlib import animation, colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
@@ -63,13 +64,17 @@ def animate(
     for spine in axes.spines.values():
         spine.set_visible(False)
     draw = scene(axes)
-    caption = axes.set_title(" ", fontsize=9)
+    caption = axes.set_title(" ", fontsize=9, parse_math=False)
 
+    name = textwrap.fill(title, 44) + ("\n" if len(title) > 24 else "")  # the picture is narrow
+    decimals = 1 if abs(total).max() >= 1.0 else 3
+
+    path.parent.mkdir(parents=True, exist_ok=True)
     writer = writers[path.suffix](fps=max(1, round(1.0 / (every * seconds_per_step))))
     with matplotlib.rc_context({"animation.ffmpeg_path": program}), writer.saving(figure, str(path), dpi=figure.dpi):
         for t in shown:
             draw(np.asarray(observations[t]))
-            caption.set_text(f"{title}   step {t}   return {total[t]:.1f}".strip())
+            caption.set_text("   ".join(filter(None, [name, f"step {t}", f"return {total[t]:.{decimals}f}"])))
             writer.grab_frame()
     return path
 
@@ -171,7 +176,8 @@ def risky_point_mass(axes: Axes) -> Draw:
 def grid(shape: tuple[int, ...]) -> Scene:
     """Cells [rows, columns], or the channels [rows, columns, C] of MinAtar, each in a colour of its own."""
     channels = shape[2] if len(shape) == 3 else 1
-    colours = ListedColormap(["white", *(COLOURS[i % len(COLOURS)] for i in range(channels))])
+    more = colormaps["tab20" if channels <= 20 else "hsv"](np.linspace(0.0, 1.0, channels, endpoint=channels <= 20))
+    colours = ListedColormap(["white", *(COLOURS[:channels] if channels <= len(COLOURS) else more)])
 
     def stage(axes: Axes) -> Draw:
         image = axes.imshow(np.zeros(shape[:2]), cmap=colours, vmin=0, vmax=channels, interpolation="nearest")

@@ -1,11 +1,11 @@
 """Aggregates that stay honest with few seeds: Agarwal et al. 2021, arXiv:2108.13264."""
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 
 class Interval(NamedTuple):
@@ -18,6 +18,8 @@ class Interval(NamedTuple):
 
 def iqm(scores: np.ndarray, axis: int = -1) -> np.ndarray:
     """Interquartile mean: the mean of the middle half, robust as a median and sharp as a mean."""
+    from scipy import stats
+
     return stats.trim_mean(scores, 0.25, axis=axis)
 
 
@@ -45,8 +47,11 @@ def interval(
     point = statistic(np.concatenate(strata, axis=-1), axis=-1)
     if min(x.shape[-1] for x in strata) < 2:
         return Interval(point, np.full_like(point, np.nan), np.full_like(point, np.nan))
+    from scipy import stats
+
     # A lane that failed is NaN: its statistic is NaN too, which says so; scipy would only warn.
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         bounds = stats.bootstrap(
             strata,
             lambda *samples, axis: statistic(np.concatenate(samples, axis=axis), axis=axis),
