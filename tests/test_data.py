@@ -2,6 +2,7 @@
 
 import json
 import warnings
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -604,6 +605,14 @@ def fake_minari(episodes):
     )
 
 
+def declare(folder, steps, **changes):
+    """A Minari dataset's metadata, as far as we read them ourselves."""
+    box = {"type": "Box", "dtype": "float32", "shape": [3], "low": [-1.0] * 3, "high": [1.0] * 3}
+    about = {"total_steps": steps, "total_episodes": 1, "observation_space": json.dumps(box)}
+    about["action_space"] = json.dumps(box | {"shape": [1], "low": [-1.0], "high": [1.0]})
+    (folder / "metadata.json").write_text(json.dumps(about | changes))
+
+
 def test_minari_does_not_open_other_files(minari, tmp_path):
     (tmp_path / "data").mkdir()
     with h5py.File(tmp_path / "data" / "main_data.hdf5", "w") as file:
@@ -617,6 +626,7 @@ def test_minari_does_not_open_other_files(minari, tmp_path):
 
 def test_bad_minari(minari, tmp_path, monkeypatch):
     nan = np.full((5, 3), np.nan)
+    declare(tmp_path, 8)
     for episodes, message in (
         ([], "has no episodes; it needs one or more"),
         ([episode(observations=nan)], "obs is not finite in 4 of 4 rows, first in row 0: nan"),
@@ -643,10 +653,113 @@ def test_bad_minari(minari, tmp_path, monkeypatch):
     monkeypatch.setattr(minari, "MinariDataset", lambda folder: fake)
     cut = data.minari.load(tmp_path, drop_timeouts=True)
     assert cut.reward.tolist() == [0.0, 2.0] and cut.last.tolist() == [True, True]  # a gap between them
-    fake.total_steps, fake.iterate_episodes = 10**9, None  # which is refused before an episode is read
+
+
+def test_minari_sizes_are_counted_before_anything_is_made_of_them(minari, tmp_path, monkeypatch):
+    """Neither a space nor an episode is allocated; and no environment is made, whose code would run."""
+
+    def made(folder):
+        raise AssertionError("Minari was asked")
+
+    monkeypatch.setattr(minari, "MinariDataset", made)
     monkeypatch.setattr(data.dataset, "device_memory", lambda: 2**30)
-    with pytest.raises(ValueError, match="takes 44.7 GiB, as transitions and normalised; the device has 1.0 GiB"):
+    box = {"type": "Box", "dtype": "float32", "shape": [2 * 10**9], "low": 0.0, "high": 1.0}
+    bits = {"type": "MultiBinary", "n": 2 * 10**9}
+    nested = {"type": "Dict", "subspaces": {"a": bits, "b": {"type": "Tuple", "subspaces": [bits]}}}
+    for changes, message in (
+        ({"total_steps": 10**9}, "takes 52.2 GiB, as transitions and normalised; the device has 1.0 GiB"),
+        ({"observation_space": json.dumps(bits)}, "takes 238.4 GiB, as transitions and normalised"),
+        ({"observation_space": json.dumps(nested)}, "takes 476.8 GiB, as transitions and normalised"),
+        ({"observation_space": json.dumps(box)}, "has other bounds than that"),
+        ({"total_episodes": 10**10}, "total_episodes is 10000000000; it must be a whole number, 8 or less"),
+        ({"total_steps": "8"}, "total_steps is '8'; it must be a whole number"),
+        ({"total_steps": True}, "total_steps is True; it must be a whole number"),
+        ({"observation_space": None, "env_spec": "{}"}, "has no observation_space, or no action_space"),
+        ({"observation_space": "[" * 10**5}, "is damaged, or no Minari dataset: RecursionError"),
+    ):
+        declare(tmp_path, 8, **changes)
+        with pytest.raises(ValueError, match=message):
+            data.minari.load(tmp_path)
+    declare(tmp_path, 8)
+    with h5py.File(tmp_path / "main_data.hdf5", "w") as file:  # a few kilobytes
+        file.create_dataset("episode_0/rewards", (10**9,), "f4", chunks=(10**6,), compression="gzip")
+    with pytest.raises(ValueError, match="takes 7.5 GiB, as transitions and normalised"):
         data.minari.load(tmp_path)
+
+
+def test_minari_by_its_id(minari, tmp_path):
+    env = rlzoo.envs.make("gymnax/Pendulum-v1")
+    data.minari.save("me/x-v0", recorded(), env)
+    assert_same_bits(data.load("me/x-v0"), data.load(tmp_path / "me" / "x-v0"))
+    assert data.load("me/x-v0", drop_timeouts=True).num_rows == 28
+    for missing in ("me/x-v1", "D4RL/pen/human-v2"):
+        with pytest.raises(ValueError, match=f"no dataset of id {missing}; .* or its id .after `minari download ID`"):
+            data.load(missing)
+
+
+def test_minari_writes_to_a_relative_place(minari, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", "here")
+    data.minari.save("me/x-v0", recorded(), rlzoo.envs.make("gymnax/Pendulum-v1"))
+    assert data.load("here/me/x-v0").num_rows == data.load("me/x-v0").num_rows == 30
+
+
+def test_sizes_of_npz_and_hdf5_are_counted_before_they_are_read(tmp_path, monkeypatch):
+    """Files of a few kilobytes that would take gigabytes; integers of a byte count as what they become."""
+    monkeypatch.setattr(data.dataset, "device_memory", lambda: 2**20)
+    monkeypatch.setattr(np.lib.format, "read_array", None)  # nothing may be read
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", None)
+    path = tmp_path / "own.npz"
+    zeros = np.zeros((1000, 200), np.uint8)
+    one = {"action": zeros[:, :1], "reward": zeros[:, 0], "terminated": zeros[:, 0], "last": zeros[:, 0]}
+    np.savez_compressed(path, obs=zeros, next_obs=zeros, **one)
+    with pytest.raises(ValueError, match=r"own.npz takes 3.1 MiB, as transitions and normalised; the device has 1.0 M"):
+        data.load(path)
+    segments = {key: zeros[:, 0] for key in ("score", "first", "second", "label")}
+    np.savez_compressed(path, obs=zeros[:, :, None], action=zeros[:, :, None], **segments)
+    with pytest.raises(ValueError, match=r"own.npz takes 3.1 MiB"):
+        data.preferences.load(path)
+    with h5py.File(tmp_path / "own.hdf5", "w") as file:
+        for key, shape in {"observations": (10**9, 3), "actions": (10**9, 1), "rewards": (10**9,)}.items():
+            file.create_dataset(key, shape, "u1", chunks=(10**5, *shape[1:]), compression="gzip")
+        file.create_dataset("terminals", (10**9,), "u1", chunks=(10**5,), compression="gzip")
+    with pytest.raises(ValueError, match=r"own.hdf5 takes 59.6 GiB"):
+        data.load(tmp_path / "own.hdf5")
+
+
+@pytest.mark.parametrize("load", [data.load, data.preferences.load], ids=["dataset", "preferences"])
+@pytest.mark.parametrize("version", ["raw", "2.0", "short", "text"])
+def test_members_that_are_no_arrays_of_numbers(tmp_path, load, version):
+    path = tmp_path / "own.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        if version == "raw":
+            archive.writestr("obs", b"hello")
+        with archive.open("obs.npy" if version != "raw" else "other.npy", "w") as file:
+            if version == "2.0":
+                np.lib.format.write_array(file, np.zeros(3), version=(2, 0))
+            elif version == "short":  # of a billion numbers, says the header
+                np.lib.format.write_array_header_1_0(file, {"shape": (10**9,), "fortran_order": False, "descr": "<f4"})
+            else:
+                np.lib.format.write_array(file, np.array(["a"] * 3))
+    message = {
+        "raw": "obs is no array, but a file of another kind",
+        "2.0": r"obs.npy is of NumPy's format \(2, 0\)",
+        "short": r"obs.npy is float32\[1000000000\], but has \d+ bytes",
+        "text": "own.npz lacks action",
+    }[version]
+    with pytest.raises(ValueError, match=f"own.npz.*{message}|{message}"):
+        load(path)
+
+
+def test_numbers_that_their_type_cannot_hold(tmp_path):
+    good = recorded()
+    for action, message in (
+        (np.full((30, 1), 1e39), "action is not finite in 30 of 30 rows, first in row 0: inf"),
+        (np.full(30, 2**31), "action has 2147483648; integers are from -2147483648 to 2147483647"),
+    ):
+        data.save(tmp_path / "own.npz", good.replace(action=action))
+        with pytest.raises(ValueError, match=message):
+            data.load(tmp_path / "own.npz")
 
 
 def test_datasets_are_pytrees_without_their_text():

@@ -25,7 +25,7 @@ from rlzoo import names
 from rlzoo.data.dataset import About, Dataset, checked, equal_rows, finite, fits, flags, numbers_of
 from rlzoo.data.references import REFERENCES, Reference, family, reference
 
-__all__ = ["KEYS", "REFERENCES", "RULES", "Reference", "family", "load", "reference", "refers_outside"]
+__all__ = ["KEYS", "REFERENCES", "RULES", "Reference", "arrays_in", "family", "load", "reference", "refers_outside"]
 
 KEYS = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("timeouts", "next_observations")
@@ -183,6 +183,15 @@ def refers_outside(file: Any) -> str:
     file.visititems_links(of_link)
     file.visititems(of_item)
     return found[0] if found else ""
+
+
+def arrays_in(file: Any) -> list[Any]:
+    """All arrays of an HDF5 file, not read yet."""
+    import h5py
+
+    found: list[Any] = []
+    file.visititems(lambda _, item: found.append(item) if isinstance(item, h5py.Dataset) else None)
+    return found
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:
