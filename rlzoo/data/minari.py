@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from rlzoo.data import d4rl
+from rlzoo.data import d4rl, references
 from rlzoo.data.dataset import Dataset, about_of, checked, equal_rows, fits, flags, numbers_of
 from rlzoo.files import read_json
 
@@ -80,7 +80,7 @@ def load(path: str | Path, obs_keys: tuple[str, ...] | None = None, drop_timeout
     metadata = source.storage.metadata
     scores = metadata.get("ref_min_score"), metadata.get("ref_max_score")
     # Of what others recorded, such as mujoco/walker2d/medium-v0, the family is in the id.
-    family = next(filter(None, map(d4rl.family, str(source.id).split("/"))), "")
+    family = next(filter(None, map(references.family, str(source.id).split("/"))), "")
     return checked(arrays, about_of(source.id, metadata.get("rlzoo_env", family), *scores), str(path))
 
 
