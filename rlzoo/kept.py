@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlzoo.files import members, read_members, whole
+from rlzoo.arrays import members, read_members
+from rlzoo.files import whole
 
 NEWEST = 4  # results in memory
 DEAR = 2**20  # bytes from which on a result is written to disk

@@ -11,6 +11,7 @@ import rlzoo
 
 ROOT = Path(rlzoo.__file__).parent
 FLOORS = {  # a module imports from its own package and from lower floors only
+    "arrays": -1,
     "files": -1,
     "kept": 0,
     "machine": 0,

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from rlzoo.arrays import members, read_members
 from rlzoo.data.dataset import About, Dataset, about_of, checked, fits, numbers_of
-from rlzoo.files import LARGEST, members, read_members, whole
+from rlzoo.files import LARGEST, whole
 
 FIELDS = ("obs", "action", "reward", "next_obs", "terminated", "last")
 
