@@ -104,7 +104,9 @@ class TrainOptions:
     steps: int = 1_000_000
     """environment steps per agent; offline, gradient steps"""
     data: Path | None = None
-    """offline: the dataset, a .npz of rlzoo, a .hdf5 of D4RL, or a Minari dataset's folder; cpl, p_iql: preferences"""
+    """offline: a .npz of rlzoo, a .hdf5 of D4RL, a Minari dataset's folder or id; cpl, p_iql: preferences"""
+    data_rule: str | None = None
+    """of a .hdf5 of D4RL: true successors (the default), or qlearning, its qlearning_dataset; see docs/data.md"""
     begin: Path | None = None
     """cpl: the run of cloning, --config.phase bc, whose policies are gone on from; --steps counts its steps too"""
     seeds: int = 1
@@ -180,7 +182,8 @@ def _train(argv: list[str]) -> int:
         "algorithm": algorithm,
         "env": env,
         "env_options": {"backend": backend} if backend else {},
-        "data": str(options.data.resolve()) if options.data else None,
+        "data": named.absolute(options.data) if options.data else None,
+        "data_rule": None if options.data_rule == "true" else options.data_rule,  # true is the default
         "config": {name: value for name, value in vars(options.config).items()},
         "hyper": hyper,
         "seeds": options.seeds,
@@ -310,7 +313,7 @@ def build(about: dict[str, Any]) -> Any:
     config = module.Config(**{name: tuple(x) if isinstance(x, list) else x for name, x in about["config"].items()})
     single = {name: values[0] for name, values in about["hyper"].items() if len(values) == 1}
     several = {name: values for name, values in about["hyper"].items() if len(values) > 1}
-    dataset = named.load_data(module, about["data"]) if named.is_offline(module) else None
+    dataset = named.load_data(module, about["data"], about.get("data_rule")) if named.is_offline(module) else None
     algo = named.make(module, env, config, single, dataset)
     return rlzoo.sweep(algo, rlzoo.grid(algo.hyper, **several) if several else algo.hyper)
 
@@ -359,7 +362,8 @@ def _summary(module: ModuleType, about: dict[str, Any], runs: Any, num_updates: 
     settings = " × ".join(f"{count} {name}" for name, count in swept.items())
     lanes = " × ".join(filter(None, [settings, f"{about['seeds']} seeds"]))
     size = f"{about['steps']:,} steps each in {num_updates:,} updates"
-    return f"{runs.name} on {runs.env.name}: {lanes}, {size}, one program"
+    said = f"\nsteps are {named.BUDGETS[runs.name]}" if runs.offline else ""
+    return f"{runs.name} on {runs.env.name}: {lanes}, {size}, one program{said}"
 
 
 def _fresh_directory(algorithm: str, env: str) -> Path:
@@ -457,6 +461,7 @@ def _draw_results(asked: Any, directory: Path, results: list[dict[str, Any]]) ->
 
 def _eval(argv: list[str]) -> int:
     import rlzoo
+    from rlzoo.drivers.evaluate import normalised
     from rlzoo.drivers.train import steps_after
 
     parser = Parser(prog="rlzoo eval", description="Evaluate what a run left.")
@@ -482,7 +487,10 @@ def _eval(argv: list[str]) -> int:
     steps = steps_after(runs, int(state.step))
     title = f"{runs.name} on {runs.env.name} at {steps:,} steps, {how} return"
     by_setting = dict(zip(_labels(about), np.asarray(episodes.returns), strict=True))  # [S, E] each
-    rlzoo.report.table(title, {label: returns.mean(-1) for label, returns in by_setting.items()})
+    means = {label: returns.mean(-1) for label, returns in by_setting.items()}
+    rlzoo.report.table(title, means)
+    if runs.references is not None:
+        rlzoo.report.table("normalised score", {label: normalised(runs.references, x) for label, x in means.items()})
     rlzoo.report.risks("over the episodes of all seeds", by_setting, levels=(0.05, 0.1, 0.25))
     _write_episodes(output, about, {"steps": steps, "policy": how, "key": options.seed}, episodes)
     print(f"returns {output}")
@@ -611,7 +619,8 @@ def _eject(argv: list[str]) -> int:
     parser.add_argument("algorithm")
     parser.add_argument("--env", required=True, help="such as gymnax/CartPole-v1 or brax/halfcheetah")
     parser.add_argument("--steps", type=int, default=1_000_000, help="the script's default (default: %(default)s)")
-    parser.add_argument("--data", help="offline: the dataset's path; cpl, p_iql: preferences")
+    parser.add_argument("--data", help="offline: the dataset's path, or id of Minari; cpl, p_iql: preferences")
+    parser.add_argument("--data-rule", help="of a .hdf5 of D4RL: true, or qlearning (default: true)")
     parser.add_argument(
         "--preset",
         help="hyperparameter set, as `rlzoo list` names them (default: that of the environment's family)",
@@ -633,7 +642,7 @@ def _eject(argv: list[str]) -> int:
     if script.exists():
         raise ValueError(f"{script} is there already; move it away, or choose another --output")
     asked = options.algorithm, options.env, options.steps, options.data, options.preset, options.backend
-    text = eject(*asked, script=script.name)
+    text = eject(*asked, script=script.name, data_rule=options.data_rule)
     script.parent.mkdir(parents=True, exist_ok=True)
     write_text(script, text)
     print(script)
@@ -649,6 +658,8 @@ def _list(argv: list[str]) -> int:
     for name, module in rlzoo.ALGORITHMS.items():
         print(f"{name}: {(inspect.getdoc(module) or '').splitlines()[0]}")
         print(f"  presets  {', '.join(module.presets)}")
+        if named.is_offline(module):
+            print(f"  --steps  {named.BUDGETS[name]}")
         for title, cls in (
             ("Config: static, a new value compiles a new program", module.Config),
             ("Hyper: traced, any field may be swept", module.Hyper),
@@ -671,6 +682,8 @@ def _about(directory: Path) -> dict[str, Any]:
     if not path.exists():
         raise ValueError(f"{directory} holds no run: there is no {path.name} in it")
     about = read_json(path)
+    if "data_rule" not in about and str(about.get("data")).endswith((".hdf5", ".h5")):
+        about["data_rule"] = "qlearning"  # the only one when the run was begun
     _refuse_code_of(directory, str(about.get("env")))
     return about
 
@@ -703,12 +716,16 @@ def _labels(about: dict[str, Any]) -> list[str]:
 
 
 def _draw(directory: Path, about: dict[str, Any]) -> None:
-    """Curves, a sensitivity picture per swept hyperparameter, and the table of final returns."""
+    """Curves, a sensitivity picture per swept hyperparameter, and the table of final returns, or offline scores."""
+    from rlzoo.report import sinks
+
     log = directory / "log.csv"
     if not log.exists():
         raise ValueError(f"{directory} holds no log.csv: it was run without the csv sink")
+    score = "eval/score" in sinks.columns(log)
+    what = "normalised score" if score else "return"
     try:
-        steps, scores = report.series(log, "eval/return")  # [K], [K, H, S]
+        steps, scores = sinks.series(log, "eval/score" if score else "eval/return")  # [K], [K, H, S]
     except ValueError as error:
         raise ValueError(
             f"{error}: it was stopped before its first evaluation, or run with --eval-episodes 0"
@@ -716,7 +733,8 @@ def _draw(directory: Path, about: dict[str, Any]) -> None:
     labels = _labels(about)
     title = f"{about['algorithm']} on {named.short(about['env'])}"
     pictures = [directory / "curves.png"]
-    report.curves(pictures[0], {label: (steps, scores[:, h]) for h, label in enumerate(labels)}, title=title)
+    axes = {"xlabel": named.unit(ALGORITHMS[about["algorithm"]]), "ylabel": what}
+    report.curves(pictures[0], {label: (steps, scores[:, h]) for h, label in enumerate(labels)}, title=title, **axes)
 
     several = {name: values for name, values in about["hyper"].items() if len(values) > 1}
     final = scores[-1].reshape(*map(len, several.values()), -1)  # [*values, S]
@@ -724,6 +742,6 @@ def _draw(directory: Path, about: dict[str, Any]) -> None:
         # Over one hyperparameter, the settings of the others count as more seeds.
         pooled = np.moveaxis(final, axis, 0).reshape(len(values), -1)
         pictures.append(directory / f"sensitivity_{name}.png")
-        report.sensitivity(pictures[-1], name, np.asarray(values), pooled, title=title)
-    report.table(f"{title}: return at {int(steps[-1]):,} steps", dict(zip(labels, scores[-1], strict=True)))
+        report.sensitivity(pictures[-1], name, np.asarray(values), pooled, title=title, ylabel=f"final {what}")
+    report.table(f"{title}: {what} at {int(steps[-1]):,} steps", dict(zip(labels, scores[-1], strict=True)))
     print("\n".join(f"picture {picture}" for picture in pictures))

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from rlzoo import envs, names
 from rlzoo.algorithms import ALGORITHMS
+from rlzoo.data import located
 from rlzoo.drivers import named
 from rlzoo.drivers.train import updates_for
 
@@ -383,6 +384,7 @@ def eject(
     preset: str | None = None,
     backend: str | None = None,
     script: str = "script.py",
+    data_rule: str | None = None,
 ) -> str:
     """The text of a script that trains an algorithm and evaluates it, without rlzoo.
 
@@ -395,7 +397,7 @@ def eject(
     named.check_data(algorithm, data, "--data")
     options = {"backend": backend} if backend else {}
     chosen = module.presets[preset or named.preset_for(env, module.presets, str(data or ""))]
-    dataset = None if data is None else named.load_data(module, data)
+    dataset = None if data is None else named.load_data(module, data, data_rule)
     updates_for(named.make(module, envs.make(env, **options), chosen.config, chosen.hyper._asdict(), dataset), steps)
 
     suite, _, name = env.partition("/")
@@ -406,6 +408,7 @@ def eject(
         dotted["load"] = Definition(named.loader(module, data).__module__, "load")
     bundle = Bundle(module.__name__, roots, dotted.values())
     calls = {one.name: bundle.calls[one] for one in roots} | {role: bundle.calls[one] for role, one in dotted.items()}
+    rule = "" if data_rule is None else f", rule={json.dumps(data_rule)}"
     kwargs = "".join(f", {option}={json.dumps(value)}" for option, value in options.items())
     head = HEAD.format(
         docstring=bundle.sources[module.__name__].doc,
@@ -419,9 +422,9 @@ def eject(
         config=_written("Config", {field.name: getattr(chosen.config, field.name) for field in fields(chosen.config)}),
         hyper=_written("Hyper", chosen.hyper._asdict()),
         env=f"{calls['make_env']}({json.dumps(name)}{kwargs})",
-        dataset="" if data is None else f"{calls['load']}({json.dumps(str(data))}), ",
+        dataset="" if data is None else f"{calls['load']}({json.dumps(str(located(data)))}{rule}), ",
         steps=steps,
-        unit="gradient steps" if named.is_offline(module) else "environment steps",
+        unit=named.unit(module),
         **calls,
     )
     return "\n".join([head, bundle.header(), bundle.body() + main])

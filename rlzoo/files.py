@@ -12,6 +12,7 @@ from typing import IO, Any
 import yaml
 
 LARGEST = 2**20  # bytes of a file of settings
+LARGEST_JSON = 2**24  # of a record: in memory it takes up to twenty times as much
 
 
 @contextmanager
@@ -52,10 +53,14 @@ def read_json(path: Path, kind: type = dict) -> Any:
     """What a JSON file holds.
 
     Raises:
-        ValueError: it cannot be read, is no JSON, or holds something else than a ``kind``.
+        ValueError: it cannot be read, is no JSON, is larger than 16 mebibytes, or holds something else than a ``kind``.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            text = file.read(LARGEST_JSON + 1)
+        if len(text) > LARGEST_JSON:
+            raise ValueError(f"more than {LARGEST_JSON} bytes")
+        value = json.loads(text.decode())
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not readable: {error}") from error
     if not isinstance(value, kind):

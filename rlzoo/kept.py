@@ -6,7 +6,6 @@ command line sets): a run that is resumed or evaluated finds there what it was t
 
 import hashlib
 import warnings
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rlzoo.arrays import members, read_members
 from rlzoo.files import whole
 
 NEWEST = 4  # results in memory
@@ -60,14 +60,15 @@ def _read(name: str, like: Any) -> Any:
     if path is None or not path.exists():
         return None
     leaves, structure = jax.tree.flatten(like)
+    wanted = {str(i): x for i, x in enumerate(leaves)}
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = [file[str(i)] for i in range(len(leaves))]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        found = members(path, wanted)
+        if any(key not in found or found[key][1:] != (x.shape, x.dtype) for key, x in wanted.items()):
+            return None
+        arrays = read_members(path, found)
+    except (OSError, ValueError):  # damaged: it is computed and written again
         return None
-    if any((x.shape, x.dtype) != (y.shape, y.dtype) for x, y in zip(arrays, leaves, strict=True)):
-        return None
-    return jax.tree.unflatten(structure, map(jnp.asarray, arrays))
+    return jax.tree.unflatten(structure, [jnp.asarray(arrays[key]) for key in wanted])
 
 
 def _write(name: str, result: Any, dear: bool) -> None:

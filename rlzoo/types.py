@@ -160,6 +160,7 @@ class Algorithm(NamedTuple):
     warmup_steps: int = 0  # environment steps that `init` takes
     value: Callable[..., tuple[jax.Array, jax.Array]] | None = None  # see `rlzoo.value_error`
     offline: bool = False  # True: `task` is a dataset
+    references: tuple[float, float] | None = None  # returns of a random policy and of an expert: scores of 0 and 100
     num_hypers: int | None = None  # None: one agent. H: a sweep, whose State leaves lead with [H, S]
     in_lanes: int | None = None  # of a sweep: so many lanes are trained at a time; None: see `rlzoo.sweep`
     devices: tuple[Any, ...] | None = None  # over which it is spread, see `rlzoo.spread`; None: one

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +15,7 @@ import rlzoo
 from rlzoo import cli
 from rlzoo.data import About
 from rlzoo.drivers import named
+from rlzoo.report.sinks import read_csv
 
 SMALL = "--config.num-envs 4 --config.num-steps 16 --config.num-epochs 1 --config.num-minibatches 2 --config.hidden 16"
 TRAIN = f"train ppo --env gymnax/CartPole-v1 --steps 256 --report-every 2 --eval-episodes 4 {SMALL}"
@@ -308,6 +310,57 @@ def test_version_and_help_of_every_command(capsys):
             assert f"hyperparameter set, of {', '.join(module.presets)}; default" in out
 
 
+def test_pictures_of_offline_runs_say_gradient_steps_and_scores(tmp_path, monkeypatch):
+    from rlzoo import report
+
+    drawn = []
+    monkeypatch.setattr(report, "curves", lambda *given, **labels: drawn.append(labels))
+    monkeypatch.setattr(report, "table", lambda title, scores: drawn.append((title, scores)))
+    log = "update,env_steps,setting,seed,eval/return{}\n1,5,0,0,-100.0{}\n"
+    for algorithm, name, value, axes in (
+        ("bc", ",eval/score", ",50.0", {"xlabel": "gradient steps", "ylabel": "normalised score"}),
+        ("bc", "", "", {"xlabel": "gradient steps", "ylabel": "return"}),
+        ("ppo", "", "", {"xlabel": "environment steps", "ylabel": "return"}),
+    ):
+        (tmp_path / "log.csv").write_text(log.format(name, value))
+        cli._draw(tmp_path, {"algorithm": algorithm, "env": "gymnax/Pendulum-v1", "hyper": {}})
+        labels, (title, scores) = drawn[-2:]
+        assert {key: labels[key] for key in axes} == axes and f"{axes['ylabel']} at 5 steps" in title
+        assert scores[algorithm].tolist() == [50.0 if name else -100.0]
+
+
+def test_d4rls_files_by_either_rule_and_minaris_by_their_id(capsys, tmp_path, monkeypatch):
+    pytest.importorskip("minari")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    env = rlzoo.envs.make("gymnax/Pendulum-v1")
+    dataset = rlzoo.data.collect(env, None, jax.random.key(0), 40, 2)
+    rlzoo.data.minari.save("me/pendulum-v0", dataset, env)
+    with h5py.File("own.hdf5", "w") as file:
+        columns = {"observations": "obs", "actions": "action", "rewards": "reward", "terminals": "terminated"}
+        for name, field in (columns | {"timeouts": "last", "next_observations": "next_obs"}).items():
+            file[name] = np.asarray(getattr(dataset, field))
+    bc = "train bc --env gymnax/Pendulum-v1 --steps 2 --eval-episodes 0 --config.hidden 4 --directory"
+    kept = {}
+    for number, data in enumerate(("me/pendulum-v0", "own.hdf5", "own.hdf5 --data-rule qlearning")):
+        code, _, err = call(f"{bc} out{number} --data {data}", capsys)
+        assert code == 0, err
+        kept[data] = cli.build(cli._about(Path(f"out{number}"))).task.num_rows
+    assert list(kept.values()) == [40, 40, 38]  # two time-outs are left out
+    about = json.loads(Path("out2/run.json").read_text())
+    del about["data_rule"]  # as of a run from before there was another rule
+    Path("out2/run.json").write_text(json.dumps(about))
+    assert cli.build(cli._about(Path("out2"))).task.num_rows == 38
+    code, _, err = call(f"{bc} out2 --data own.hdf5 --resume", capsys)
+    assert code == 2 and "data_rule is None, but the run in out2 has 'qlearning'; resume with the same" in err
+    for data, message in (
+        ("own.hdf5 --data-rule qleaning", "unknown rule 'qleaning'; did you mean 'qlearning'"),
+        ("me/pendulum-v0 --data-rule qlearning", "is no file of D4RL, which alone has rules; leave 'qlearning' out"),
+        ("me/pendulum-v1", "no dataset of id me/pendulum-v1"),
+    ):
+        code, _, err = call(f"{bc} none --data {data}", capsys)
+        assert code == 2 and message in err, err
+
+
 def test_list_names_everything(capsys):
     code, out, _ = call("list", capsys)
     assert code == 0
@@ -317,6 +370,7 @@ def test_list_names_everything(capsys):
     for name, module in rlzoo.ALGORITHMS.items():
         for field in (*module.Config.__dataclass_fields__, *module.Hyper._fields):
             assert field in out, (name, field)
+        assert not named.is_offline(module) or f"--steps  {named.BUDGETS[name]}" in out
     assert re.search(r"learning_rate\s+0.0003\s+of Adam", out)
 
 
@@ -356,9 +410,12 @@ def test_collect_train_offline_and_eval(capsys, tmp_path):
     bc = "train bc --env gymnax/Pendulum-v1 --data own-medium.npz --steps 6 --report-every 3 --eval-episodes 2"
     code, out, err = call(f"{bc} --config.hidden 8 --seeds 2 --directory out", capsys)
     assert code == 0, err
-    assert "2 seeds, 6 steps each in 6 updates" in out
+    assert "2 seeds, 6 steps each in 6 updates" in out and "steps are gradient steps" in out
+    assert "normalised score at 6 steps" in out
+    for row in read_csv("out/log.csv"):
+        assert row["eval/score"] == pytest.approx((row["eval/return"] + 1200.0) / 10.5, abs=1e-3)
     code, out, _ = call("eval out --episodes 2", capsys)
-    assert code == 0 and "bc on gymnax/Pendulum-v1 at 6 steps" in out
+    assert code == 0 and "bc on gymnax/Pendulum-v1 at 6 steps" in out and "normalised score" in out
     code, out, err = call("collect out --lane 0 1 --rows 40 --num-envs 2 --deterministic --output again.npz", capsys)
     assert code == 0, err
     again = rlzoo.data.load("again.npz")

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -41,40 +42,111 @@ def hdf5(path, num_rows=12, terminals=(), timeouts=None, **others):
     return content | others
 
 
-def by_loop(raw, horizon):
-    """D4RL's conversion as its rule is told: row by row."""
-    rows, age = [], 0
-    for i in range(len(raw["rewards"]) - 1):
-        final = raw["timeouts"][i] if "timeouts" in raw else age == horizon - 1
-        if final:
-            age = 0
-            continue
-        rows.append(i)
-        age = 0 if raw["terminals"][i] else age + 1
-    return rows
+def ends_by_loop(raw, horizon):
+    """Which rows a time-out ends, row by row."""
+    final, age = [], 0
+    for i in range(len(raw["rewards"])):
+        final.append(bool(raw["timeouts"][i]) if "timeouts" in raw else age == horizon - 1)
+        age = 0 if raw["terminals"][i] or final[i] else age + 1
+    return final
 
 
-@settings(max_examples=40, deadline=None)
+def by_loop(raw, horizon, rule):
+    """Transitions as a rule is told, row by row: (row, successor, whether the next row goes on from it)."""
+    obs, final, n = raw["observations"].astype(np.float32), ends_by_loop(raw, horizon), len(raw["rewards"])
+    found = []
+    for i in range(n):
+        terminal = bool(raw["terminals"][i])
+        if rule == "qlearning":
+            if i < n - 1 and not final[i]:
+                goes_on = not terminal and i + 1 < n - 1 and not final[i + 1]
+                found.append((i, obs[i + 1], goes_on))
+        elif "next_observations" in raw:
+            truth = raw["next_observations"][i].astype(np.float32)
+            goes_on = i + 1 < n and not terminal and not final[i] and (truth == obs[i + 1]).all()
+            found.append((i, truth, goes_on))
+        elif terminal:
+            found.append((i, obs[i], False))
+        elif i < n - 1 and not final[i]:
+            goes_on = raw["terminals"][i + 1] or (i + 1 < n - 1 and not final[i + 1])
+            found.append((i, obs[i + 1], goes_on))
+    return found
+
+
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_d4rl_conversion_is_the_loop(tmp_path_factory, draw):
-    num_rows = draw.draw(st.integers(2, 25))
+    num_rows = draw.draw(st.integers(1, 25))
     some = st.lists(st.integers(0, num_rows - 1), max_size=6)
     path = tmp_path_factory.mktemp("d4rl") / "own.hdf5"
-    horizon = draw.draw(st.integers(2, 6))
+    horizon, rule = draw.draw(st.integers(1, 6)), draw.draw(st.sampled_from(data.d4rl.RULES))
     raw = hdf5(path, num_rows, draw.draw(some), draw.draw(st.none() | some))
-    rows = by_loop(raw, horizon)
-    if not rows:
+    if draw.draw(st.booleans()):  # the truth, which jumps where the file does not say so either
+        raw["next_observations"] = np.roll(raw["observations"], -1, axis=0)
+        raw["next_observations"][draw.draw(some)] += 1.0
+        with h5py.File(path, "a") as file:
+            file["next_observations"] = raw["next_observations"]
+    expected = by_loop(raw, horizon, rule)
+    if not expected:
         with pytest.raises(ValueError, match="has no transitions"):
-            data.load(path, horizon=horizon)
+            data.load(path, horizon=horizon, rule=rule)
         return
-    found = data.load(path, horizon=horizon)
+    rows, successors, goes_on = map(list, zip(*expected, strict=True))
+    found = data.load(path, horizon=horizon, rule=rule)
     np.testing.assert_allclose(found.obs, raw["observations"][rows], rtol=1e-6)
-    np.testing.assert_allclose(found.next_obs, raw["observations"][np.array(rows) + 1], rtol=1e-6)
+    np.testing.assert_array_equal(found.next_obs, successors)
     np.testing.assert_array_equal(found.action, raw["actions"][rows])
     np.testing.assert_array_equal(found.reward, raw["rewards"][rows])
     np.testing.assert_array_equal(found.terminated, raw["terminals"][rows])
-    follows = np.append(np.diff(rows) == 1, False)
-    np.testing.assert_array_equal(~np.asarray(found.last), follows & ~raw["terminals"][rows])
+    np.testing.assert_array_equal(~np.asarray(found.last), np.array(goes_on, bool))
+
+
+def ended_episodes(path, **others):
+    """Three episodes of 4 steps, each ended by its own rules, with all of its reward in its last row."""
+    ends = [3, 7, 11]
+    obs = np.arange(12, dtype=np.float32)[:, None] * np.ones(11, np.float32)
+    rewards = np.zeros(12, np.float32)
+    rewards[ends] = [1, 2, 3]
+    actions = np.zeros((12, 3), np.float32)
+    hdf5(path, 12, ends, [], observations=obs, rewards=rewards, actions=actions, **others)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["next_observations", "without"])
+def test_terminal_rows_keep_their_reward(tmp_path, known):
+    path = tmp_path / "hopper_medium-v2.hdf5"
+    truth = np.arange(1, 13, dtype=np.float32)[:, None] * np.ones(11, np.float32)
+    truth[[3, 7, 11]] = -100.0  # what the terminal states really were
+    ended_episodes(path, **({"next_observations": truth} if known else {}))
+    found = data.load(path)
+    assert found.num_rows == 12 and found.episode_returns().tolist() == [1, 2, 3]
+    assert data.best_episodes(found, 1 / 3).obs[:, 0].tolist() == [8, 9, 10, 11]
+    terminal = [-100, -100, -100] if known else [3, 7, 11]  # unknown: the row's own, never that of another episode
+    assert found.next_obs[[3, 7, 11], 0].tolist() == terminal
+    as_published = data.load(path, rule="qlearning")
+    assert as_published.num_rows == 11 and as_published.episode_returns().tolist() == [1, 2, 0]
+    assert as_published.next_obs[[3, 7], 0].tolist() == [4, 8]
+
+
+def test_a_minari_copy_ends_with_the_terminal_observation(minari, tmp_path):
+    truth = np.arange(1, 13, dtype=np.float32)[:, None] * np.ones(11, np.float32)
+    truth[[3, 7, 11]] = -100.0
+    ended_episodes(tmp_path / "hopper_medium-v2.hdf5", next_observations=truth)
+    wide = np.full(11, np.inf, np.float32)
+    env = SimpleNamespace(obs_space=Box(-wide, wide), action_space=Box(-wide[:3], wide[:3]))
+    data.minari.save("me/hopper-v0", data.load(tmp_path / "hopper_medium-v2.hdf5"), env)
+    episodes = list(minari.load_dataset("me/hopper-v0").iterate_episodes())
+    assert [float(one.observations[-1][0]) for one in episodes] == [-100.0] * 3
+    assert [one.rewards.sum() for one in episodes] == [1, 2, 3]
+
+
+def test_successors_tell_where_a_file_jumps(tmp_path):
+    """Without a flag at the seam, and without a horizon: no episode runs over it, and nothing else ends one."""
+    truth = np.arange(1.0, 11.0)[:, None]
+    truth[4] = 50.0
+    hdf5(tmp_path / "own.hdf5", 10, observations=np.arange(10.0)[:, None], next_observations=truth)
+    found = data.load(tmp_path / "own.hdf5")
+    assert found.num_rows == 10 and np.flatnonzero(found.last).tolist() == [4, 9]
+    assert float(found.next_obs[4, 0]) == 50.0 and not found.terminated.any()
 
 
 def test_no_transition_crosses_a_time_out(tmp_path):
@@ -101,20 +173,58 @@ def test_d4rl_tolerates_what_files_have(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
+    ("name", "scores", "horizon"),
     [
-        ("hopper-medium-replay-v2", "hopper"),
-        ("halfcheetah_medium_expert-v2", "halfcheetah"),
-        ("ant-medium-v2", "ant"),
-        ("antmaze-umaze-diverse-v2", "antmaze-umaze"),
-        ("Ant_maze_u-maze_noisy_multistart_False_multigoal_False_sparse_fixed", "antmaze-umaze"),
-        ("Ant_maze_big-maze_noisy_multistart_True_multigoal_True_sparse_fixed", "antmaze"),
-        ("maze2d-umaze-dense-v1", "maze2d-umaze-dense"),
-        ("pen-human-v1", "pen"),
+        ("hopper-medium-replay-v2", (-20.272305, 3234.3), 1000),
+        ("halfcheetah_medium_expert-v2", (-280.178953, 12135.0), 1000),
+        ("walker_mixed", (1.629008, 4592.3), 1000),  # a file of v0
+        ("ant-full-replay-v1", (-325.6, 3879.7), 1000),
+        ("antmaze-umaze-diverse-v2", (0.0, 1.0), 700),
+        ("antmaze-eval-umaze-v0", (0.0, 1.0), 700),
+        ("antmaze-eval-umaze-diverse-v0", (0.0, 1.0), 700),
+        ("antmaze-large-play-v2", (0.0, 1.0), 1000),
+        ("Ant_maze_u-maze_noisy_multistart_False_multigoal_False_sparse_fixed", (0.0, 1.0), 700),
+        ("Ant_maze_big-maze_noisy_multistart_True_multigoal_True_sparse_fixed", (0.0, 1.0), 1000),
+        ("maze2d-open-v0", (0.01, 20.66), 150),
+        ("maze2d-open-dense-v0", (11.17817, 27.166538620695782), 150),
+        ("maze2d-umaze-v1", (23.85, 161.86), 300),
+        ("maze2d-umaze-sparse-v1", (23.85, 161.86), 300),
+        ("maze2d-umaze-v0", (0.94, 62.6), 150),
+        ("maze2d-medium-v0", (5.77, 85.14), 250),
+        ("maze2d-large-v0", (4.83, 191.99), 600),
+        ("maze2d-umaze-dense-v0", (23.249793, 81.78995240126592), 150),
+        ("maze2d-medium-dense-v0", (19.477620, 96.03474232952358), 250),
+        ("maze2d-large-dense-v0", (27.388310, 215.09965671563742), 600),
+        ("maze2d-large-dense-v1", (30.569041, 303.4857382709002), 800),
+        ("pen-human-v1", (96.262799, 3076.8331017826877), 100),
+        ("pen-human-longhorizon-v1", (96.262799, 3076.8331017826877), 200),
+        ("hammer-human-longhorizon-v0", (-274.856578, 12794.134825156867), 600),
+        ("door-human-longhorizon-v1", (-56.512833, 2880.5693087298737), 300),
+        ("relocate-human-longhorizon-v0", (-6.425911, 4233.877797728884), 500),
+        ("relocate-cloned-v1", (-6.425911, 4233.877797728884), 200),
+        ("kitchen-mixed-v0", (0.0, 4.0), 280),
     ],
 )
-def test_reference_scores(name, expected):
-    assert data.d4rl.reference(name) is data.d4rl.REFERENCES[expected]
+def test_reference_scores(name, scores, horizon):
+    found = data.d4rl.reference(name)
+    assert (found.random, found.expert) == scores and found.horizon == horizon
+
+
+def test_names_are_known_exactly_or_not_at_all():
+    """Nothing is guessed from how a name begins, and every file is of a name that is known."""
+    assert set(data.references.FILES.values()) <= set(data.d4rl.REFERENCES)
+    for name in (
+        "hopper",
+        "hopper-medium-v9",
+        "hopper-medium-own",
+        "antmaze",
+        "antmaze-tiny-v2",
+        "walker2d-own-v2",
+        "",
+    ):
+        assert data.d4rl.reference(name) is None
+    assert data.d4rl.family("hopper_medium-v2") == data.d4rl.family("hopper") == "hopper"
+    assert data.d4rl.family("walker2d-own-v2") == data.d4rl.family("antelope") == ""
 
 
 def test_no_reference_scores(tmp_path):
@@ -141,6 +251,12 @@ def test_bad_hdf5(tmp_path, monkeypatch):
         ({"observations": nan}, "observations is not finite in 1 of 12 rows, first in row 7: nan"),
         ({"timeouts": range(12)}, "has no transitions: its 12 rows are all ends of episodes"),
         (
+            {"next_observations": np.zeros((12, 2))},
+            r"observations has shape \[12, 3\], next_observations \[12, 2\]; they must be equal",
+        ),
+        ({"next_observations": np.zeros(11)}, "unequal numbers of rows: .*'next_observations': 11"),
+        ({"next_observations": nan}, "next_observations is not finite in 1 of 12 rows, first in row 7: nan"),
+        (
             {"timeouts": None},
             r"no key 'timeouts', and 'own' is no dataset whose horizon is known; give rlzoo.data.load\(..., hor",
         ),
@@ -160,7 +276,7 @@ def test_bad_hdf5(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=message):
             data.load(path)
     hdf5(path, num_rows=0, timeouts=[])
-    with pytest.raises(ValueError, match="has 0 rows; a transition needs two"):
+    with pytest.raises(ValueError, match="has no rows; it needs one or more"):
         data.load(path)
     hdf5(path, num_rows=4000, timeouts=[])
     whole = path.read_bytes()
@@ -175,6 +291,12 @@ def test_bad_hdf5(tmp_path, monkeypatch):
         data.load(tmp_path / "none.hdf5")
     with pytest.raises(ValueError, match="there is nothing at"):
         data.load(tmp_path / "none")
+    hdf5(path, timeouts=[])
+    with pytest.raises(ValueError, match="unknown rule 'qleaning'; did you mean 'qlearning'"):
+        data.load(path, rule="qleaning")
+    for horizon in (0, 2.5, True, "5"):
+        with pytest.raises(ValueError, match="horizon=.*; it must be a whole number of steps, 1 or more"):
+            data.load(path, horizon=horizon)
 
 
 @pytest.mark.parametrize("how", ["link", "soft", "storage", "virtual"])
@@ -264,7 +386,7 @@ def test_bad_npz(tmp_path):
 def test_an_npz_larger_than_memory(tmp_path, monkeypatch):
     path = data.save(tmp_path / "own.npz", recorded())
     monkeypatch.setattr(data.dataset, "device_memory", lambda: 1000)
-    with pytest.raises(ValueError, match="own.npz takes 4.5 KiB, as transitions and normalised; the device has 1000 B"):
+    with pytest.raises(ValueError, match="own.npz takes 2.3 KiB, as transitions and normalised; the device has 1000 B"):
         data.load(path)
 
 
@@ -483,6 +605,14 @@ def fake_minari(episodes):
     )
 
 
+def declare(folder, steps, **changes):
+    """A Minari dataset's metadata, as far as we read them ourselves."""
+    box = {"type": "Box", "dtype": "float32", "shape": [3], "low": [-1.0] * 3, "high": [1.0] * 3}
+    about = {"total_steps": steps, "total_episodes": 1, "observation_space": json.dumps(box)}
+    about["action_space"] = json.dumps(box | {"shape": [1], "low": [-1.0], "high": [1.0]})
+    (folder / "metadata.json").write_text(json.dumps(about | changes))
+
+
 def test_minari_does_not_open_other_files(minari, tmp_path):
     (tmp_path / "data").mkdir()
     with h5py.File(tmp_path / "data" / "main_data.hdf5", "w") as file:
@@ -496,6 +626,7 @@ def test_minari_does_not_open_other_files(minari, tmp_path):
 
 def test_bad_minari(minari, tmp_path, monkeypatch):
     nan = np.full((5, 3), np.nan)
+    declare(tmp_path, 8)
     for episodes, message in (
         ([], "has no episodes; it needs one or more"),
         ([episode(observations=nan)], "obs is not finite in 4 of 4 rows, first in row 0: nan"),
@@ -522,10 +653,113 @@ def test_bad_minari(minari, tmp_path, monkeypatch):
     monkeypatch.setattr(minari, "MinariDataset", lambda folder: fake)
     cut = data.minari.load(tmp_path, drop_timeouts=True)
     assert cut.reward.tolist() == [0.0, 2.0] and cut.last.tolist() == [True, True]  # a gap between them
-    fake.total_steps, fake.iterate_episodes = 10**9, None  # which is refused before an episode is read
+
+
+def test_minari_sizes_are_counted_before_anything_is_made_of_them(minari, tmp_path, monkeypatch):
+    """Neither a space nor an episode is allocated; and no environment is made, whose code would run."""
+
+    def made(folder):
+        raise AssertionError("Minari was asked")
+
+    monkeypatch.setattr(minari, "MinariDataset", made)
     monkeypatch.setattr(data.dataset, "device_memory", lambda: 2**30)
-    with pytest.raises(ValueError, match="takes 44.7 GiB, as transitions and normalised; the device has 1.0 GiB"):
+    box = {"type": "Box", "dtype": "float32", "shape": [2 * 10**9], "low": 0.0, "high": 1.0}
+    bits = {"type": "MultiBinary", "n": 2 * 10**9}
+    nested = {"type": "Dict", "subspaces": {"a": bits, "b": {"type": "Tuple", "subspaces": [bits]}}}
+    for changes, message in (
+        ({"total_steps": 10**9}, "takes 52.2 GiB, as transitions and normalised; the device has 1.0 GiB"),
+        ({"observation_space": json.dumps(bits)}, "takes 238.4 GiB, as transitions and normalised"),
+        ({"observation_space": json.dumps(nested)}, "takes 476.8 GiB, as transitions and normalised"),
+        ({"observation_space": json.dumps(box)}, "has other bounds than that"),
+        ({"total_episodes": 10**10}, "total_episodes is 10000000000; it must be a whole number, 8 or less"),
+        ({"total_steps": "8"}, "total_steps is '8'; it must be a whole number"),
+        ({"total_steps": True}, "total_steps is True; it must be a whole number"),
+        ({"observation_space": None, "env_spec": "{}"}, "has no observation_space, or no action_space"),
+        ({"observation_space": "[" * 10**5}, "is damaged, or no Minari dataset: RecursionError"),
+    ):
+        declare(tmp_path, 8, **changes)
+        with pytest.raises(ValueError, match=message):
+            data.minari.load(tmp_path)
+    declare(tmp_path, 8)
+    with h5py.File(tmp_path / "main_data.hdf5", "w") as file:  # a few kilobytes
+        file.create_dataset("episode_0/rewards", (10**9,), "f4", chunks=(10**6,), compression="gzip")
+    with pytest.raises(ValueError, match="takes 7.5 GiB, as transitions and normalised"):
         data.minari.load(tmp_path)
+
+
+def test_minari_by_its_id(minari, tmp_path):
+    env = rlzoo.envs.make("gymnax/Pendulum-v1")
+    data.minari.save("me/x-v0", recorded(), env)
+    assert_same_bits(data.load("me/x-v0"), data.load(tmp_path / "me" / "x-v0"))
+    assert data.load("me/x-v0", drop_timeouts=True).num_rows == 28
+    for missing in ("me/x-v1", "D4RL/pen/human-v2"):
+        with pytest.raises(ValueError, match=f"no dataset of id {missing}; .* or its id .after `minari download ID`"):
+            data.load(missing)
+
+
+def test_minari_writes_to_a_relative_place(minari, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", "here")
+    data.minari.save("me/x-v0", recorded(), rlzoo.envs.make("gymnax/Pendulum-v1"))
+    assert data.load("here/me/x-v0").num_rows == data.load("me/x-v0").num_rows == 30
+
+
+def test_sizes_of_npz_and_hdf5_are_counted_before_they_are_read(tmp_path, monkeypatch):
+    """Files of a few kilobytes that would take gigabytes; integers of a byte count as what they become."""
+    monkeypatch.setattr(data.dataset, "device_memory", lambda: 2**20)
+    monkeypatch.setattr(np.lib.format, "read_array", None)  # nothing may be read
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", None)
+    path = tmp_path / "own.npz"
+    zeros = np.zeros((1000, 200), np.uint8)
+    one = {"action": zeros[:, :1], "reward": zeros[:, 0], "terminated": zeros[:, 0], "last": zeros[:, 0]}
+    np.savez_compressed(path, obs=zeros, next_obs=zeros, **one)
+    with pytest.raises(ValueError, match=r"own.npz takes 3.1 MiB, as transitions and normalised; the device has 1.0 M"):
+        data.load(path)
+    segments = {key: zeros[:, 0] for key in ("score", "first", "second", "label")}
+    np.savez_compressed(path, obs=zeros[:, :, None], action=zeros[:, :, None], **segments)
+    with pytest.raises(ValueError, match=r"own.npz takes 3.1 MiB"):
+        data.preferences.load(path)
+    with h5py.File(tmp_path / "own.hdf5", "w") as file:
+        for key, shape in {"observations": (10**9, 3), "actions": (10**9, 1), "rewards": (10**9,)}.items():
+            file.create_dataset(key, shape, "u1", chunks=(10**5, *shape[1:]), compression="gzip")
+        file.create_dataset("terminals", (10**9,), "u1", chunks=(10**5,), compression="gzip")
+    with pytest.raises(ValueError, match=r"own.hdf5 takes 59.6 GiB"):
+        data.load(tmp_path / "own.hdf5")
+
+
+@pytest.mark.parametrize("load", [data.load, data.preferences.load], ids=["dataset", "preferences"])
+@pytest.mark.parametrize("version", ["raw", "2.0", "short", "text"])
+def test_members_that_are_no_arrays_of_numbers(tmp_path, load, version):
+    path = tmp_path / "own.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        if version == "raw":
+            archive.writestr("obs", b"hello")
+        with archive.open("obs.npy" if version != "raw" else "other.npy", "w") as file:
+            if version == "2.0":
+                np.lib.format.write_array(file, np.zeros(3), version=(2, 0))
+            elif version == "short":  # of a billion numbers, says the header
+                np.lib.format.write_array_header_1_0(file, {"shape": (10**9,), "fortran_order": False, "descr": "<f4"})
+            else:
+                np.lib.format.write_array(file, np.array(["a"] * 3))
+    message = {
+        "raw": "obs is no array, but a file of another kind",
+        "2.0": r"obs.npy is of NumPy's format \(2, 0\)",
+        "short": r"obs.npy is float32\[1000000000\], but has \d+ bytes",
+        "text": "own.npz lacks action",
+    }[version]
+    with pytest.raises(ValueError, match=f"own.npz.*{message}|{message}"):
+        load(path)
+
+
+def test_numbers_that_their_type_cannot_hold(tmp_path):
+    good = recorded()
+    for action, message in (
+        (np.full((30, 1), 1e39), "action is not finite in 30 of 30 rows, first in row 0: inf"),
+        (np.full(30, 2**31), "action has 2147483648; integers are from -2147483648 to 2147483647"),
+    ):
+        data.save(tmp_path / "own.npz", good.replace(action=action))
+        with pytest.raises(ValueError, match=message):
+            data.load(tmp_path / "own.npz")
 
 
 def test_datasets_are_pytrees_without_their_text():

@@ -113,6 +113,7 @@ def test_a_script_reads_d4rls_files(recorded, tmp_path):
             file[name] = np.asarray(getattr(dataset, field))
         file["timeouts"] = np.asarray(dataset.last)
     same_rows(place, recorded, tmp_path)
+    same_rows(place, recorded, tmp_path, "qlearning")
 
 
 def test_a_script_reads_minaris_folders(recorded, tmp_path, monkeypatch):
@@ -122,9 +123,10 @@ def test_a_script_reads_minaris_folders(recorded, tmp_path, monkeypatch):
     same_rows(tmp_path / "own" / "pendulum-v0", recorded, tmp_path)
 
 
-def same_rows(place, recorded, tmp_path):
-    alone = runpy.run_path(str(written("bc", rlzoo.bc, recorded, tmp_path, data=place)))
-    same = rlzoo.bc.make(rlzoo.envs.make("gymnax/Pendulum-v1"), rlzoo.bc.Config(), data.load(place))
+def same_rows(place, recorded, tmp_path, rule=None):
+    alone = runpy.run_path(str(written("bc", rlzoo.bc, recorded, tmp_path, data=place, data_rule=rule)))
+    dataset = named.load_data(rlzoo.bc, place, rule)
+    same = rlzoo.bc.make(rlzoo.envs.make("gymnax/Pendulum-v1"), rlzoo.bc.Config(), dataset)
     assert_same_bits(tuple(same.task.transitions), tuple(alone["build"]().task.transitions))
 
 

@@ -1,5 +1,7 @@
 """Results that are kept: computed once, found again in memory and on disk; a file that is not it is written anew."""
 
+import zipfile
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,12 +39,15 @@ def test_once_in_memory_and_on_disk(disk):
     assert len(calls) == 1 and [path.name for path in disk.iterdir()] == ["a.npz"]
 
 
-@pytest.mark.parametrize("content", [b"", b"PK nothing", None])
+@pytest.mark.parametrize("content", [b"", b"PK nothing", None, "raw"])
 def test_a_file_that_is_not_it_is_computed_again(disk, content):
     calls = []
     disk.mkdir()
     if content is None:
         np.savez(disk / "a.npz", **{"0": np.zeros(4, np.float32)})  # another shape
+    elif content == "raw":
+        with zipfile.ZipFile(disk / "a.npz", "w") as archive:
+            archive.writestr("0", b"no array")
     else:
         (disk / "a.npz").write_bytes(content)
     for _ in range(2):

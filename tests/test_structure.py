@@ -13,6 +13,7 @@ import rlzoo
 
 ROOT = Path(rlzoo.__file__).parent
 FLOORS = {  # a module imports from its own package and from lower floors only
+    "arrays": -1,
     "files": -1,
     "arguments": 0,
     "kept": 0,

@@ -190,20 +190,20 @@ def checked(arrays: dict[str, np.ndarray], about: About, where: str) -> Dataset:
     if arrays["obs"].shape != arrays["next_obs"].shape:
         shapes = [list(arrays[key].shape) for key in ("obs", "next_obs")]
         raise ValueError(f"{where}: obs has shape {shapes[0]}, next_obs {shapes[1]}; they must be equal")
+    fits(sum(arrays[key].size for key in ("obs", "action", "reward", "next_obs")), where)  # before anything is copied
     for key in ("terminated", "last"):
         arrays[key] = flags(arrays[key], where, key)
-    for key in ("obs", "reward", "next_obs"):
+    discrete = np.issubdtype(arrays["action"].dtype, np.integer)
+    for key in ("obs", "reward", "next_obs") if discrete else ("obs", "action", "reward", "next_obs"):
         with np.errstate(over="ignore"):  # becomes infinite, and is refused as such
             arrays[key] = arrays[key].astype(np.float32)
+    if discrete:
+        arrays["action"] = as_int32(arrays["action"], where, "action")
     for key in ("obs", "action", "reward", "next_obs"):
         finite(arrays[key], where, key)
-    fits(sum(arrays[key].size for key in ("obs", "action", "reward", "next_obs")), where)
-    discrete = np.issubdtype(arrays["action"].dtype, np.integer)
-    dtypes: dict[str, type] = dict.fromkeys(("obs", "reward", "next_obs"), np.float32)
-    dtypes |= {"action": np.int32 if discrete else np.float32, "terminated": np.bool_, "last": np.bool_}
     last = arrays["last"] | arrays["terminated"]
     last[-1] = True
-    return Dataset(**{key: jnp.asarray(x, dtypes[key]) for key, x in (arrays | {"last": last}).items()}, about=about)
+    return Dataset(**{key: jnp.asarray(x) for key, x in (arrays | {"last": last}).items()}, about=about)
 
 
 def equal_rows(arrays: dict[str, np.ndarray], where: str) -> int:
@@ -229,6 +229,20 @@ def flags(x: np.ndarray, where: str, key: str) -> np.ndarray:
         row = int(np.argmax(bad))
         raise ValueError(f"{where}: {key} of row {row} is {x[row]}; a flag is 0 or 1")
     return x.astype(bool)
+
+
+def as_int32(x: np.ndarray, where: str, key: str) -> np.ndarray:
+    """Integers as int32; those that it cannot hold are refused."""
+    bounds = np.iinfo(np.int32)
+    bad = (x < bounds.min) | (x > bounds.max)
+    if bad.any():
+        raise ValueError(f"{where}: {key} has {x[bad][0]}; integers are from {bounds.min} to {bounds.max}")
+    return x.astype(np.int32)
+
+
+def numbers_of(array: Any) -> int:
+    """Of an array that was not read yet: how many, and more where one takes more than the 8 bytes of `fits`."""
+    return math.prod(array.shape) * max(8, array.dtype.itemsize) // 8
 
 
 def fits(numbers: int, where: str) -> None:

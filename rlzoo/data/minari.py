@@ -6,15 +6,21 @@ that are dictionaries are flattened: their entries one after another in alphabet
 in that order. D4RL's AntMaze is ``obs_keys=("achieved_goal", "observation")``.
 """
 
+import json
+import math
+import os
+import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from rlzoo.data import d4rl
-from rlzoo.data.dataset import Dataset, about_of, checked, equal_rows, fits, flags
+from rlzoo.data import d4rl, references
+from rlzoo.data.dataset import Dataset, about_of, checked, equal_rows, fits, flags, numbers_of
+from rlzoo.files import read_json
 
 
 def load(path: str | Path, obs_keys: tuple[str, ...] | None = None, drop_timeouts: bool = False) -> Dataset:
@@ -28,15 +34,14 @@ def load(path: str | Path, obs_keys: tuple[str, ...] | None = None, drop_timeout
     """
     minari, path = _minari(), Path(path)
     folder = path / "data" if (path / "data").is_dir() else path
-    _refuse_links(folder)
+    held = _held(folder)
+    try:
+        declared = _declared(folder)
+    except Exception as error:  # of whatever type a field is
+        raise _damaged(path, error) from error
+    fits(max(held, declared), str(path))  # before anything is read, and before Minari makes spaces of it
     try:
         source = minari.MinariDataset(folder)
-        one = source.observation_space.sample()
-        numbers = 2 * int(source.total_steps) * sum(np.size(x) for x in jax.tree.leaves(one))
-    except Exception as error:  # Minari raises whatever its back-ends raise
-        raise _damaged(path, error) from error
-    fits(numbers, str(path))  # before anything is read
-    try:
         episodes = list(source.iterate_episodes())
     except Exception as error:
         raise _damaged(path, error) from error
@@ -75,7 +80,7 @@ def load(path: str | Path, obs_keys: tuple[str, ...] | None = None, drop_timeout
     metadata = source.storage.metadata
     scores = metadata.get("ref_min_score"), metadata.get("ref_max_score")
     # Of what others recorded, such as mujoco/walker2d/medium-v0, the family is in the id.
-    family = next(filter(None, map(d4rl.family, str(source.id).split("/"))), "")
+    family = next(filter(None, map(references.family, str(source.id).split("/"))), "")
     return checked(arrays, about_of(source.id, metadata.get("rlzoo_env", family), *scores), str(path))
 
 
@@ -115,8 +120,8 @@ def save(dataset_id: str, dataset: Dataset, env: Any) -> None:
             )
         )
         start = end
-    with warnings.catch_warnings():  # of authors and links that are not given
-        warnings.simplefilter("ignore", UserWarning)
+    with warnings.catch_warnings(), _absolute_root():
+        warnings.simplefilter("ignore", UserWarning)  # of authors and links that are not given
         made = minari.create_dataset_from_buffers(
             dataset_id, buffer=buffers, observation_space=obs_space, action_space=action_space
         )
@@ -125,18 +130,87 @@ def save(dataset_id: str, dataset: Dataset, env: Any) -> None:
     made.storage.update_metadata({key: value for key, value in extra.items() if value not in (None, "")})
 
 
-def _refuse_links(folder: Path) -> None:
-    """Numbers are to be in the dataset's own files."""
+ROOT = "MINARI_DATASETS_PATH"
+
+
+def root() -> Path:
+    """Minari's own place of datasets."""
+    return Path(os.environ.get(ROOT) or Path.home() / ".minari" / "datasets").absolute()
+
+
+@contextmanager
+def _absolute_root() -> Iterator[None]:
+    """Minari cannot write to a relative path: it looks for its files under that twice."""
+    before = os.environ.get(ROOT)
+    os.environ[ROOT] = str(root())
+    try:
+        yield
+    finally:
+        os.environ.pop(ROOT)
+        os.environ.update({} if before is None else {ROOT: before})
+
+
+def local(dataset_id: str | Path) -> Path | None:
+    """The folder of a dataset that Minari keeps on this machine, such as of D4RL/pen/human-v2; None: it has none."""
+    if not re.fullmatch(r"([\w-]+/)*[\w-]+-v\d+", str(dataset_id)):
+        return None
+    folder = root() / dataset_id
+    return folder if (folder / "data").is_dir() else None
+
+
+def _held(folder: Path) -> int:
+    """How many numbers the folder's HDF5 files hold, by their headers; they are to be in the dataset's own files."""
     import h5py
 
+    held = 0
     for path in sorted(folder.glob("*.hdf5")):
         try:
             with h5py.File(path, "r") as file:
-                outside = d4rl.refers_outside(file)
+                outside, arrays = d4rl.refers_outside(file), d4rl.arrays_in(file)
+                held += sum(numbers_of(x) for x in arrays if x.shape is not None)
         except Exception as error:
             raise _damaged(path, error) from error
         if outside:
             raise ValueError(f"{path}: {outside} is a link, or lies elsewhere; a dataset holds its numbers itself")
+    return held
+
+
+def _declared(folder: Path) -> int:
+    """How many numbers the metadata speak of: observations, twice, and actions of so many steps.
+
+    Raises:
+        ValueError: a number that is none. Spaces that are missing, which Minari would ask an environment for, whose
+            code it would run.
+    """
+    about = read_json(folder / "metadata.json")
+    steps, episodes = (about.get(key) for key in ("total_steps", "total_episodes"))
+    for key, count, most in (("total_steps", steps, math.inf), ("total_episodes", episodes, steps)):
+        if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= most:
+            raise ValueError(f"{key} is {count!r}; it must be a whole number" + f", {most} or less" * (most is steps))
+    texts = [about.get(key) for key in ("observation_space", "action_space")]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("metadata.json has no observation_space, or no action_space")
+    obs, action = (_size(json.loads(text)) for text in texts)
+    return steps * (2 * obs + action)
+
+
+def _size(space: Any) -> int:
+    """How many numbers an element of a space has, in Minari's JSON; and its bounds are to be as many."""
+    kind = space["type"]
+    if kind in ("Dict", "Tuple"):
+        parts = space["subspaces"]
+        return sum(map(_size, parts.values() if kind == "Dict" else parts))
+    if kind == "MultiDiscrete":
+        return np.size(space["nvec"])
+    if kind not in ("Box", "MultiBinary"):
+        return 1
+    shape = space["shape"] if kind == "Box" else np.atleast_1d(space["n"]).tolist()
+    if not all(isinstance(size, int) and size >= 0 for size in shape):
+        raise ValueError(f"a space of shape {shape}")
+    numbers = math.prod(shape)
+    if kind == "Box" and not numbers == np.size(space["low"]) == np.size(space["high"]):
+        raise ValueError(f"a box of shape {shape} has other bounds than that")
+    return numbers
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:

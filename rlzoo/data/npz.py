@@ -1,13 +1,13 @@
 """Datasets as npz files of our own: one array a field, and text about it. Loading executes no code."""
 
 import json
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from rlzoo.data.dataset import About, Dataset, about_of, checked, fits
-from rlzoo.files import whole
+from rlzoo.arrays import members, read_members
+from rlzoo.data.dataset import About, Dataset, about_of, checked, fits, numbers_of
+from rlzoo.files import LARGEST, whole
 
 FIELDS = ("obs", "action", "reward", "next_obs", "terminated", "last")
 
@@ -43,29 +43,19 @@ def read(path: str | Path, fields: tuple[str, ...]) -> tuple[dict[str, np.ndarra
     path = Path(path)
     if not path.exists():
         raise ValueError(f"there is no file {path}")
-    try:
-        with zipfile.ZipFile(path) as members:
-            size = sum(member.file_size for member in members.infolist())
-    except Exception as error:  # damaged bytes raise all sorts: of zipfile, zlib, struct, NumPy
-        raise _damaged(path, error) from error
-    fits(size // 4, str(path))  # before anything is read
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except Exception as error:
-        raise _damaged(path, error) from error
-    missing = [key for key in fields if key not in arrays]
+    found = members(path, (*fields, "about"))
+    has_text = found.pop("about", None)
+    fits(sum(map(numbers_of, found.values())), str(path))  # before anything is read
+    missing = [key for key in fields if key not in found]
     if missing:
         raise ValueError(
-            f"{path} lacks {', '.join(missing)}; it has {', '.join(sorted(arrays)) or 'nothing'}; "
+            f"{path} lacks {', '.join(missing)}; it has {', '.join(sorted(found)) or 'nothing of that'}; "
             f"it needs {', '.join(fields)}"
         )
+    if has_text is not None and (has_text.dtype.kind != "U" or has_text.shape or has_text.dtype.itemsize > LARGEST):
+        raise ValueError(f"{path}: its text 'about' is damaged: it is {has_text.dtype}{list(has_text.shape)}")
+    arrays = read_members(path, found | ({} if has_text is None else {"about": has_text}))
     return {key: arrays[key] for key in fields}, _about(arrays.get("about"), path)
-
-
-def _damaged(path: Path, error: Exception) -> ValueError:
-    what = f"{type(error).__name__}: {error}"
-    return ValueError(f"{path} is damaged, or no npz file ({what}); write it again")
 
 
 def _about(text: np.ndarray | None, path: Path) -> About:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rlzoo.drivers.sweep import Axes, lanes_of, swept_axes
 from rlzoo.drivers.train import float32
@@ -20,6 +21,12 @@ class Episodes(NamedTuple):
 
     returns: jax.Array  # f32[num_episodes], undiscounted
     lengths: jax.Array  # f32[num_episodes], steps
+
+
+def normalised(references: tuple[float, float], returns: np.ndarray) -> np.ndarray:
+    """100 (R - random) / (expert - random) of returns, D4RL's score."""
+    random, expert = references
+    return 100.0 * (returns - random) / (expert - random)
 
 
 def evaluate(

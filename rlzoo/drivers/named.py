@@ -11,6 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from rlzoo import data, envs
 from rlzoo.algorithms import ALGORITHMS
 from rlzoo.arguments import same
@@ -19,8 +21,12 @@ from rlzoo.types import Algorithm, Env
 
 def make(module: ModuleType, env: Env, config: Any, hyper: Mapping[str, float], dataset: Any = None) -> Algorithm:
     """The algorithm of a module, with its default numbers but for those of ``hyper``; offline of a dataset."""
-    learned_from = () if dataset is None else (dataset,)
-    return module.make(env, config, *learned_from, module.Hyper(**hyper))
+    if dataset is None:
+        return module.make(env, config, module.Hyper(**hyper))
+    about, algo = dataset.about, module.make(env, config, dataset, module.Hyper(**hyper))
+    scores = about.random_score, about.expert_score
+    known = None not in scores and np.isfinite(scores).all() and scores[0] != scores[1]
+    return algo._replace(references=scores) if known else algo
 
 
 def environment(name: str, options: Mapping[str, Any]) -> Env:
@@ -89,15 +95,43 @@ def short(env: str) -> str:
     return f"own/{env.rpartition(':')[2]}" if ":" in env else env
 
 
-def load_data(module: ModuleType, path: str | Path) -> Any:
-    """What an offline algorithm learns from: a dataset, or preferences."""
-    return loader(module, path)(path)
+def load_data(module: ModuleType, path: str | Path, rule: str | None = None) -> Any:
+    """What an offline algorithm learns from: a dataset, of a D4RL file by a rule of `data.d4rl`, or preferences."""
+    load = loader(module, path)
+    if rule is None:
+        return load(data.located(path))
+    if load is not data.d4rl.load:
+        raise ValueError(f"{path} is no file of D4RL, which alone has rules; leave {rule!r} out")
+    return load(path, rule=rule)
+
+
+def absolute(path: str | Path) -> str:
+    """Where a dataset is, also of one that Minari keeps; a path at which there is nothing as it was given."""
+    found = data.located(path)
+    return str(found.resolve() if found.exists() else found)
 
 
 def loader(module: ModuleType, path: str | Path) -> Callable[..., Any]:
     """The function that reads what an offline algorithm learns from."""
     preferences = "preferences" in inspect.signature(module.make).parameters
     return data.preferences.load if preferences else data.loader(path)
+
+
+BUDGETS = {  # what a step of a budget is, and what the papers take
+    "bc": "gradient steps",
+    "td3_bc": "steps of the critics, with one of the policy every policy_delay; the paper's 1,000,000",
+    "iql": "steps of V, policy and critics together; the paper's 1,000,000",
+    "prdc": "steps of the critics, with one of the policy every policy_delay; the paper's 1,000,000",
+    "a2pr": "steps of the critics, with one of the policy every policy_delay; the paper's 1,000,000",
+    "cdsa": "gradient steps of score and dynamics models together; ours",
+    "cpl": "gradient steps, those of cloning included; the paper's 500,000 for states, of which 200,000 clone",
+    "p_iql": "steps of V, policy and critics together; the paper's 500,000, the first 50,000 of the reward model too",
+}
+
+
+def unit(module: ModuleType) -> str:
+    """What the steps of a budget are."""
+    return "gradient steps" if is_offline(module) else "environment steps"
 
 
 def is_offline(module: ModuleType) -> bool:

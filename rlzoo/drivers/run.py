@@ -16,7 +16,7 @@ import numpy as np
 from rlzoo.drivers import checkpoint
 from rlzoo.drivers import train as training
 from rlzoo.drivers.devices import anywhere, on_host
-from rlzoo.drivers.evaluate import EVALUATION_SEED, evaluate
+from rlzoo.drivers.evaluate import EVALUATION_SEED, evaluate, normalised
 from rlzoo.drivers.sweep import swept
 from rlzoo.report import progress
 from rlzoo.report.sinks import Row, open_sink
@@ -129,6 +129,8 @@ def run(
                 points.append((steps_so_far(), returns))
                 summary["eval/return"] = returns.mean(-1)
                 summary["eval/length"] = episodes.lengths.mean(-1)
+                if algo.references is not None:
+                    summary["eval/score"] = normalised(algo.references, summary["eval/return"])
             rows = _rows(algo, done, state.key.shape, summary)
             for output in outputs:
                 output.write(rows)
@@ -249,6 +251,8 @@ def _headline(algo: Algorithm, summary: dict[str, np.ndarray]) -> str:
     if returns is None or not np.isfinite(returns).any():
         return ""
     text = f"return {np.nanmean(returns):.1f}"
+    if "eval/score" in summary:
+        text += f", score {np.nanmean(summary['eval/score']):.1f}"
     if returns.ndim == 2 and returns.shape[0] > 1:
         finite = np.isfinite(returns)
         with np.errstate(invalid="ignore"):  # no lane of a setting is left: NaN

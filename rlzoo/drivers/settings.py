@@ -53,7 +53,8 @@ class Study:
     samples: int | None = None  # settings to draw, the same for every structure
     halving: Mapping[str, Any] | None = None  # eta, least: see `rlzoo.halving`
     pbt: Mapping[str, Any] | None = None  # every (environment steps), share, factor, resample, seed: see `rlzoo.pbt`
-    data: Any = None  # offline: a dataset's path; in Python also a dataset
+    data: Any = None  # offline: a dataset's path, or id of Minari; in Python also a dataset
+    data_rule: str | None = None  # of D4RL's files: true (the default), or qlearning; see `rlzoo.data.d4rl`
     preset: str | None = None  # what to start from; default: that of the environment's family
     backend: str | None = None  # brax physics
     in_lanes: int | None = None  # agents trained at a time; default: as many as fit
@@ -77,7 +78,7 @@ class Study:
                 put(field, _whole(field, given, least=0 if field == "seed" else 1))
         if self.seed > MOST:
             raise ValueError(f"seed is {self.seed}; it must be {MOST} or less")
-        for field in ("preset", "backend"):
+        for field in ("preset", "backend", "data_rule"):
             if not isinstance(getattr(self, field), str | None):
                 raise ValueError(f"{field} is {getattr(self, field)!r}; it must be a name")
         if not isinstance(self.spread, bool):

@@ -42,7 +42,7 @@ __all__ = ["Study", "plan", "read", "run"]
 
 SMALL = 64  # a sweep whose States take less than such a part of the memory is trained without being planned before
 TEXT = ("part", "line")  # columns of results that are no numbers
-FREE = ("in_lanes", "spread", "report_every", "sinks")  # fields that may change when a sweep is resumed
+FREE = ("in_lanes", "spread", "report_every", "sinks", "data_rule")  # fields that may change when a sweep is resumed
 
 
 class Part(NamedTuple):
@@ -141,7 +141,7 @@ class _Made:
         self.study, self.module = study, ALGORITHMS[study.algorithm]
         self.env: Env = envs.make(study.env, **({} if study.backend is None else {"backend": study.backend}))
         path = str(study.data) if isinstance(study.data, str | Path) else ""
-        self.data = named.load_data(self.module, path) if path else study.data
+        self.data = named.load_data(self.module, path, study.data_rule) if path else study.data
         presets = self.module.presets
         self.preset = presets[study.preset or named.preset_for(self.env.name.split()[0], presets, path)]
         self.keys = jax.random.split(jax.random.key(study.seed), study.seeds)

@@ -125,6 +125,12 @@ def read_csv(path: str | Path) -> list[Row]:
     return rows
 
 
+def columns(path: str | Path) -> list[str]:
+    """The names of a ``log.csv``'s columns."""
+    rows = read_csv(path)
+    return list(rows[0]) if rows else []
+
+
 def lane_name(row: Row) -> str:
     """Such as ``learning_rate=0.001,seed=3``."""
     swept = [f"{name.removeprefix('hyper/')}={value:.6g}" for name, value in row.items() if name.startswith("hyper/")]
