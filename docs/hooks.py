@@ -24,7 +24,9 @@ AMERICAN = {  # the beginnings of words
     "artefact": "artifact",
     "behaviour": "behavior",
     "cancell": "cancel",
-    "centr": "center",
+    "centre": "center",
+    "centred": "centered",
+    "centring": "centering",
     "colour": "color",
     "discretis": "discretiz",
     "favour": "favor",
@@ -78,12 +80,16 @@ def on_page_markdown(text: str, page: Any, **_: Any) -> str:
 def on_page_content(html: str, page: Any, **_: Any) -> str:
     """American spellings of a page's words, hidden: a search for `optimizer` finds what is said of optimisers."""
     words = set(re.findall(r"[a-z]+", re.sub(r"<[^>]+>", " ", html).lower()))
-    found = sorted(
-        {new + word.removeprefix(old) for word in words for old, new in AMERICAN.items() if word.startswith(old)}
-    )
+    pairs = [(old, new, word) for word in words for old, new in AMERICAN.items() if word.startswith(old)]
+    found = sorted({new + word.removeprefix(old) for old, new, word in pairs if _follows(old, word)})
     if not found or page.file.src_uri.startswith("sources/"):
         return html
     return html.replace("</h1>", f'</h1><p class="spellings">{" ".join(found)}</p>', 1)
+
+
+def _follows(beginning: str, word: str) -> bool:
+    """Whether a word is of this beginning's: optimise of optimis, and not optimistic."""
+    return not beginning.endswith("is") or bool(re.fullmatch(rf"{beginning}(e\w*|ing|ation\w*|able)", word))
 
 
 def sources() -> list[str]:
