@@ -121,7 +121,7 @@ def _train(argv: list[str]) -> int:
 
     import rlzoo
     from rlzoo.drivers import checkpoint
-    from rlzoo.names import unknown
+    from rlzoo.names import check_seed, unknown
 
     if not argv or argv[0].startswith("-"):
         print(f"usage: rlzoo train {{{','.join(rlzoo.ALGORITHMS)}}} --env ENV …")
@@ -147,10 +147,11 @@ def _train(argv: list[str]) -> int:
     several = _connect(options)
     if options.seeds < 1:
         raise ValueError(f"--seeds {options.seeds}; it must be 1 or more")
+    check_seed("--seed", options.seed)
     named.check_data(argv[0], options.data, "--data")
     hyper = {field.name: getattr(options.hyper, field.name) for field in dataclasses.fields(options.hyper)}
     for name, values in hyper.items():
-        if not values or len(set(values)) < len(values):
+        if not values or len(set(map(str, values))) < len(values):
             what = "the same number twice" if values else "no number"
             raise ValueError(f"--hyper.{name.replace('_', '-')} got {what}; give one, or several to sweep")
     about = {
@@ -280,7 +281,9 @@ def _episodes_key(seed: int) -> Any:
     import jax
 
     from rlzoo.drivers.evaluate import EVALUATION_SEED
+    from rlzoo.names import check_seed
 
+    check_seed("--seed", seed)
     return jax.random.fold_in(jax.random.key(EVALUATION_SEED), seed)
 
 
@@ -288,7 +291,7 @@ def _options(module: ModuleType, preset: Any) -> type:
     """`TrainOptions` with ``config`` and ``hyper`` of an algorithm, their defaults from the preset."""
     import tyro
 
-    help_of = {**named.comments(module.Config), **named.comments(module.Hyper)}
+    help_of = {**named.said(module.Config), **named.said(module.Hyper)}
     hints = get_type_hints(module.Config)
 
     def option(name: str, kind: Any, default: Any) -> tuple[str, Any, Any]:
@@ -565,7 +568,7 @@ def _list(argv: list[str]) -> int:
             ("Hyper: traced, any field may be swept", module.Hyper),
         ):
             print(f"  {title}")
-            defaults, said = cls()._asdict() if hasattr(cls, "_asdict") else vars(cls()), named.comments(cls)
+            defaults, said = cls()._asdict() if hasattr(cls, "_asdict") else vars(cls()), named.said(cls)
             for field, value in defaults.items():
                 print(f"    {field:20} {value!s:12} {said.get(field, '')}")
     for suite, module in SUITES.items():

@@ -37,6 +37,7 @@ import optax
 from jaxtyping import Array, Bool, Float
 
 from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
+from rlzoo.algorithms.hyper import Limit, Positive, Rate, Real, Share, Weight, checked, numbers
 from rlzoo.algorithms.td3_bc import critic_loss, smoothed, td_target, unscaled, value_loss
 from rlzoo.blocks import networks, optim, replay
 from rlzoo.data.dataset import Dataset, Moments, normalise, task_of
@@ -62,20 +63,21 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
         self.choice("activation", networks.ACTIVATIONS)
 
 
+@numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
-    actor_learning_rate: float = 3e-4  # of Adam
-    critic_learning_rate: float = 3e-4  # of Adam
-    value_learning_rate: float = 3e-4  # of Adam
-    vae_learning_rate: float = 1e-3  # of Adam
-    gamma: float = 0.99  # discount per environment step
-    tau: float = 0.005  # step of the targets towards what they follow
-    policy_noise: float = 0.2  # standard deviation of the noise on the target's action, of actions in [-1, 1]
-    noise_clip: float = 0.5  # bound of that noise
-    alpha: float = 2.5  # weight of the value against the regularisation
-    vae_weight: float = 1.0  # of the VAE's reconstruction
-    mask_weight: float = 1.0  # of the policy's regression
-    reward_scale: float = 1.0  # rewards are scale r + shift
-    reward_shift: float = 0.0  # reward units
+    actor_learning_rate: Rate = 3e-4  # of Adam
+    critic_learning_rate: Rate = 3e-4  # of Adam
+    value_learning_rate: Rate = 3e-4  # of Adam
+    vae_learning_rate: Rate = 1e-3  # of Adam
+    gamma: Share = 0.99  # discount per environment step
+    tau: Share = 0.005  # step of the targets towards what they follow
+    policy_noise: Weight = 0.2  # standard deviation of the noise on the target's action, of actions in [-1, 1]
+    noise_clip: Limit = 0.5  # bound of that noise
+    alpha: Weight = 2.5  # weight of the value against the regularisation
+    vae_weight: Weight = 1.0  # of the VAE's reconstruction
+    mask_weight: Weight = 1.0  # of the policy's regression
+    reward_scale: Positive = 1.0  # rewards are scale r + shift
+    reward_shift: Real = 0.0  # reward units
 
 
 class Params(NamedTuple):  # of what is learned, or of its optimisers
@@ -155,6 +157,7 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     Raises:
         ValueError: the dataset is not of this environment, or its actions are discrete.
     """
+    hyper = checked(hyper)
     space = bounded_box(env, "A2PR")
     task = task_of(dataset, env, "a2pr", config.normalise_obs)
     num_actions = task.transitions.action.shape[-1]

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import optax
 
 from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
+from rlzoo.algorithms.hyper import Rate, checked, numbers
 from rlzoo.algorithms.td3_bc import cloning_loss
 from rlzoo.blocks import networks, optim, replay
 from rlzoo.data.dataset import Dataset, Moments, normalise, task_of
@@ -37,8 +38,9 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
         self.choice("activation", networks.ACTIVATIONS)
 
 
+@numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
-    learning_rate: float = 3e-4  # of Adam
+    learning_rate: Rate = 3e-4  # of Adam
 
 
 class State(NamedTuple):  # all the next update needs, and nothing else
@@ -55,6 +57,7 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     Raises:
         ValueError: the dataset is not of this environment, or its actions are discrete.
     """
+    hyper = checked(hyper)
     space = bounded_box(env, "BC")
     task = task_of(dataset, env, "bc", config.normalise_obs)
     network: Any = networks.FeedForward(

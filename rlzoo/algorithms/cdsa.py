@@ -44,6 +44,7 @@ import optax
 from jaxtyping import Array, Float
 
 from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
+from rlzoo.algorithms.hyper import Limit, Positive, Rate, Real, Share, Steps, checked, numbers
 from rlzoo.blocks import neighbours, networks, optim
 from rlzoo.blocks.neighbours import Table
 from rlzoo.data.dataset import Dataset, Moments, normalise, task_of
@@ -75,22 +76,24 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
         self.choice("scale", ("tweedie", "raw", "unit"))
 
 
+@numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis; of training
-    score_learning_rate: float = 1e-3  # of Adam, falling to 0 by a cosine
-    dynamics_learning_rate: float = 1e-3  # of Adam
-    anneal_steps: float = 100_000.0  # updates after which the score's learning rate is 0
-    ema_decay: float = 0.999  # of the score's averaged parameters, which are those used
-    sigma_min: float = 0.01  # least noise of training; states have standard deviation 1, actions half-width 1
-    sigma_max: float = 1.0  # greatest noise of training; the single level is the geometric mean of both
+    score_learning_rate: Rate = 1e-3  # of Adam, falling to 0 by a cosine
+    dynamics_learning_rate: Rate = 1e-3  # of Adam
+    anneal_steps: Steps = 100_000.0  # updates after which the score's learning rate is 0
+    ema_decay: Share = 0.999  # of the score's averaged parameters, which are those used
+    sigma_min: Positive = 0.01  # least noise of training; states have standard deviation 1, actions half-width 1
+    sigma_max: Positive = 1.0  # greatest noise of training; the single level is the geometric mean of both
 
 
+@numbers
 class Strength(NamedTuple):  # traced: any leaf may carry a sweep axis; of acting. Weak, so that good policies stay good
-    eta_action: float = 0.25  # of the score's action part; 1 is one step to the posterior mean
-    eta_state: float = 1.0  # of the score's state part
-    weight: float = 0.05  # of the inverse model's action; 0: by the action part alone
-    sigma: float = 0.05  # noise level of the score
-    anneal: float = 1.0  # the first iteration's sigma over the last one's, between them geometrically
-    reach: float = 1.0  # bound of the wished change of state, in units of delta
+    eta_action: Real = 0.25  # of the score's action part; 1 is one step to the posterior mean
+    eta_state: Real = 1.0  # of the score's state part
+    weight: Real = 0.05  # of the inverse model's action; 0: by the action part alone
+    sigma: Positive = 0.05  # noise level of the score
+    anneal: Positive = 1.0  # the first iteration's sigma over the last one's, between them geometrically
+    reach: Limit = 1.0  # bound of the wished change of state, in units of delta
 
 
 class Params(NamedTuple):  # of the networks, or of their optimisers
@@ -260,6 +263,7 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
         ValueError: the dataset is not of this environment, its actions are discrete, or it has no two transitions with
             a true successor; sigma_min or sigma_max is none.
     """
+    hyper = checked(hyper)
     space = bounded_box(env, "CDSA")
     if not (np.all(np.asarray(hyper.sigma_min) > 0) and np.all(np.asarray(hyper.sigma_max) >= hyper.sigma_min)):
         raise ValueError(

@@ -1,6 +1,7 @@
 """What every algorithm's `Config` and `presets` share: checks worded alike, and errors for unknown names."""
 
 import dataclasses
+import sys
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -12,7 +13,10 @@ class Structure:
     """Base of the frozen `Config` dataclasses: an unknown field is a `ValueError` that names the nearest ones."""
 
     def __new__(cls, *args: Any, **fields: Any) -> "Structure":
-        names.check(f"{cls.__module__.rpartition('.')[2]}.Config field", fields, cls.__dataclass_fields__)  # type: ignore[attr-defined]
+        who = cls.__module__.rpartition(".")[2]
+        numbers = getattr(getattr(sys.modules.get(cls.__module__), "Hyper", None), "_fields", ())
+        elsewhere = {f"a number, a field of {who}.Hyper": numbers}
+        names.check(f"{who}.Config field", fields, cls.__dataclass_fields__, elsewhere)  # type: ignore[attr-defined]
         return super().__new__(cls)
 
     def at_least(self, least: int, *fields: str) -> None:

@@ -38,6 +38,7 @@ import optax
 from jaxtyping import Array, Float
 
 from rlzoo.algorithms.config import Preset, Presets, Structure
+from rlzoo.algorithms.hyper import Positive, Rate, Share, Weight, checked, numbers
 from rlzoo.blocks import masks, networks, optim
 from rlzoo.blocks.distributions import Categorical, bounded_normal
 from rlzoo.data.preferences import Preferences, accuracy, hard_label, task_of
@@ -75,14 +76,15 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
             )
 
 
+@numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
-    learning_rate: float = 1e-4  # of Adam, in phase bc
-    preference_rate: float = 1.0  # share of the learning rate that phase cpl rises to; CPL(KL): 0.1
-    warmup_steps: float = 10_000.0  # updates over which the rate rises from 0, from the start of phase cpl
-    alpha: float = 0.1  # temperature: regret units per nat
-    bias: float = 0.5  # lambda, on the loser: below 1 keeps the policy on the data; not of rankings
-    bc_coef: float = 0.0  # of the cloning loss beside that of preferences
-    gamma: float = 1.0  # discount per environment step, inside of a segment
+    learning_rate: Rate = 1e-4  # of Adam, in phase bc
+    preference_rate: Weight = 1.0  # share of the learning rate that phase cpl rises to; CPL(KL): 0.1
+    warmup_steps: Weight = 10_000.0  # updates over which the rate rises from 0, from the start of phase cpl
+    alpha: Positive = 0.1  # temperature: regret units per nat
+    bias: Share = 0.5  # lambda, on the loser: below 1 keeps the policy on the data; not of rankings
+    bc_coef: Weight = 0.0  # of the cloning loss beside that of preferences
+    gamma: Share = 1.0  # discount per environment step, inside of a segment
 
 
 class Params(NamedTuple):
@@ -155,6 +157,7 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
     Raises:
         ValueError: the preferences are not of this environment, all of them are ties, or scores are needed and missing.
     """
+    hyper = checked(hyper)
     unlabelled = config.phase == "bc" and config.bc_on == "all"
     task = task_of(preferences, env, "cpl", ties=unlabelled or config.comparisons != "given")
     if config.phase == "cpl" and config.comparisons != "given":

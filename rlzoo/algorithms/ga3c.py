@@ -38,6 +38,7 @@ import optax
 
 from rlzoo.algorithms.a3c import actor_critic_loss
 from rlzoo.algorithms.config import Preset, Presets, Structure
+from rlzoo.algorithms.hyper import Bound, Decay, Positive, Rate, Share, Steps, Weight, checked, numbers
 from rlzoo.blocks import networks, optim, returns, rollout
 from rlzoo.types import Algorithm, Env
 
@@ -63,16 +64,17 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
         self.positive("init_std")
 
 
+@numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
-    learning_rate: float = 7e-4  # of RMSProp
-    anneal_steps: float = INF  # environment steps until the rate has fallen linearly to 0; inf: constant
-    gamma: float = 0.99  # discount per environment step
-    gae_lambda: float = 1.0  # trace decay per environment step; 1: the paper's longest n-step return
-    entropy_coef: float = 0.01  # beta of Mnih et al.'s Section 4, reward units per nat
-    value_coef: float = 0.5  # on half the squared error
-    max_grad_norm: float = 0.5  # global L2 norm of the mean gradient; inf: not clipped
-    decay: float = 0.99  # of RMSProp's average of squared gradients
-    eps: float = 1e-5  # inside RMSProp's root
+    learning_rate: Rate = 7e-4  # of RMSProp
+    anneal_steps: Steps = INF  # environment steps until the rate has fallen linearly to 0; inf: constant
+    gamma: Share = 0.99  # discount per environment step
+    gae_lambda: Share = 1.0  # trace decay per environment step; 1: the paper's longest n-step return
+    entropy_coef: Weight = 0.01  # beta of Mnih et al.'s Section 4, reward units per nat
+    value_coef: Weight = 0.5  # on half the squared error
+    max_grad_norm: Bound = 0.5  # global L2 norm of the mean gradient; inf: not clipped
+    decay: Decay = 0.99  # of RMSProp's average of squared gradients
+    eps: Positive = 1e-5  # inside RMSProp's root
 
 
 class Batch(NamedTuple):  # [T, N, ...]
@@ -101,6 +103,7 @@ def write_and_read(ring: Any, step: jax.Array, newest: Any) -> tuple[Any, Any]:
 
 def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorithm:
     """GA3C for an environment: see `Config` for its structure, `Hyper` for its numbers, `presets` for tuned pairs."""
+    hyper = checked(hyper)
     network = config.network or networks.actor_critic(env, config.hidden, config.activation, config.init_std)
     forward: Callable[..., Any] = network.apply  # params, obs -> distribution, value
     batch_size = config.num_envs * config.num_steps

@@ -28,6 +28,7 @@ import optax
 from jaxtyping import Array, Float
 
 from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
+from rlzoo.algorithms.hyper import Inner, Positive, Rate, Real, Share, Steps, Weight, checked, numbers
 from rlzoo.algorithms.td3_bc import critic_loss, unscaled
 from rlzoo.blocks import networks, optim, replay
 from rlzoo.blocks.distributions import Normal, bounded_normal
@@ -52,16 +53,17 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
         self.choice("head", ("normal", "deterministic"))
 
 
+@numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
-    actor_learning_rate: float = 3e-4  # of Adam, falling to 0 by a cosine
-    critic_learning_rate: float = 3e-4  # of Adam, of critics and V
-    anneal_steps: float = 1_000_000.0  # updates after which the policy's rate is 0; inf keeps it
-    gamma: float = 0.99  # discount per environment step
-    tau: float = 0.005  # step of the target critics towards what they follow
-    expectile: float = 0.7  # of Q over the data's actions, that V is; 1 would be the greatest
-    beta: float = 3.0  # inverse temperature of the advantages' weights, 1 / reward units
-    reward_scale: float = 1.0  # rewards are scale r + shift
-    reward_shift: float = 0.0  # reward units
+    actor_learning_rate: Rate = 3e-4  # of Adam, falling to 0 by a cosine
+    critic_learning_rate: Rate = 3e-4  # of Adam, of critics and V
+    anneal_steps: Steps = 1_000_000.0  # updates after which the policy's rate is 0; inf keeps it
+    gamma: Share = 0.99  # discount per environment step
+    tau: Share = 0.005  # step of the target critics towards what they follow
+    expectile: Inner = 0.7  # of Q over the data's actions, that V is; 1 would be the greatest
+    beta: Weight = 3.0  # inverse temperature of the advantages' weights, 1 / reward units
+    reward_scale: Positive = 1.0  # rewards are scale r + shift
+    reward_shift: Real = 0.0  # reward units
 
 
 class Params(NamedTuple):  # of what is learned, or of its optimisers
@@ -189,6 +191,7 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     Raises:
         ValueError: the dataset is not of this environment, or its actions are discrete.
     """
+    hyper = checked(hyper)
     space = bounded_box(env, "IQL")
     task = task_of(dataset, env, "iql", config.normalise_obs)
     nets = networks_of(env, config)

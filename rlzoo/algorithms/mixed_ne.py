@@ -36,6 +36,7 @@ import optax
 from jaxtyping import Array, Float
 
 from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
+from rlzoo.algorithms.hyper import Decay, Entropy, Positive, Rate, Share, Weight, filled, numbers
 from rlzoo.algorithms.qarl import Networks, Players, policy_loss, temperature_loss
 from rlzoo.algorithms.sac import NAN, default_target_entropy, soft_target
 from rlzoo.blocks import networks, optim, replay, rollout
@@ -65,19 +66,20 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
             raise ValueError(f"capacity={self.capacity} never holds more than the actor_start={self.actor_start}")
 
 
+@numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
-    actor_learning_rate: float = 3e-4  # eta, of Langevin dynamics
-    critic_learning_rate: float = 3e-4  # of Adam
-    temperature_learning_rate: float = 3e-4  # of Adam on logarithms
-    gamma: float = 0.99  # discount per environment step
-    tau: float = 0.005  # step of the target critics towards the critics
-    target_entropy: float = NAN  # nats, of either player's action in [-1, 1]; nan: -A
-    init_temperature: float = 0.005  # reward units per nat
-    delta: float = 0.1  # the adversary's share of the action that is executed
-    decay: float = 0.999  # of the average of squared gradients
-    eps: float = 1e-8  # of d: where a gradient vanishes noise is as large as sigma sqrt(2 eta / eps), 0.2 a step
-    noise: float = 1e-3  # sigma_0; 0: RMSProp
-    noise_decay: float = 5e-5  # sigma_n = sigma_0 (1 - noise_decay)^(n / 2) after n steps
+    actor_learning_rate: Rate = 3e-4  # eta, of Langevin dynamics
+    critic_learning_rate: Rate = 3e-4  # of Adam
+    temperature_learning_rate: Rate = 3e-4  # of Adam on logarithms
+    gamma: Share = 0.99  # discount per environment step
+    tau: Share = 0.005  # step of the target critics towards the critics
+    target_entropy: Entropy = NAN  # nats, of either player's action in [-1, 1]; nan: -A
+    init_temperature: Positive = 0.005  # reward units per nat
+    delta: Share = 0.1  # the adversary's share of the action that is executed
+    decay: Decay = 0.999  # of the average of squared gradients
+    eps: Positive = 1e-8  # of d: where a gradient vanishes noise is as large as sigma sqrt(2 eta / eps), 0.2 a step
+    noise: Weight = 1e-3  # sigma_0; 0: RMSProp
+    noise_decay: Share = 5e-5  # sigma_n = sigma_0 (1 - noise_decay)^(n / 2) after n steps
 
 
 class Params(NamedTuple):  # of what is learned, or of its optimisers
@@ -225,8 +227,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
     space = bounded_box(env, "MixedNE-LD")
     if len(env.obs_space.shape) != 1:
         raise ValueError(f"{env.name}: its observations have shape {list(env.obs_space.shape)}; it needs vectors")
-    if math.isnan(hyper.target_entropy):
-        hyper = hyper._replace(target_entropy=default_target_entropy(space))
+    hyper = filled(hyper, target_entropy=default_target_entropy(space))
     nets, num_actions = networks_of(env, config), math.prod(space.shape)
     rows = config.num_envs * config.num_steps  # that an update adds to the buffer
     warmup_blocks = config.warmup // rows

@@ -24,6 +24,7 @@ from jaxtyping import Array, Float
 
 from rlzoo.algorithms import iql
 from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
+from rlzoo.algorithms.hyper import Inner, Rate, Share, Steps, Weight, checked, numbers
 from rlzoo.blocks import networks, optim
 from rlzoo.data.preferences import Preferences, accuracy, task_of
 from rlzoo.types import Algorithm, Env, Transition
@@ -43,16 +44,17 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
         self.choice("head", ("normal", "deterministic"))
 
 
+@numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
-    reward_learning_rate: float = 3e-4  # of Adam
-    actor_learning_rate: float = 3e-4  # of Adam, falling to 0 by a cosine
-    critic_learning_rate: float = 3e-4  # of Adam, of critics and V
-    reward_steps: float = 50_000.0  # updates that the reward model is trained for
-    anneal_steps: float = 500_000.0  # updates after which the policy's rate is 0; inf keeps it
-    gamma: float = 0.99  # discount per environment step
-    tau: float = 0.005  # step of the target critics towards what they follow
-    expectile: float = 0.7  # of Q over the data's actions, that V is
-    beta: float = 3.0  # inverse temperature of the advantages' weights
+    reward_learning_rate: Rate = 3e-4  # of Adam
+    actor_learning_rate: Rate = 3e-4  # of Adam, falling to 0 by a cosine
+    critic_learning_rate: Rate = 3e-4  # of Adam, of critics and V
+    reward_steps: Steps = 50_000.0  # updates that the reward model is trained for
+    anneal_steps: Steps = 500_000.0  # updates after which the policy's rate is 0; inf keeps it
+    gamma: Share = 0.99  # discount per environment step
+    tau: Share = 0.005  # step of the target critics towards what they follow
+    expectile: Inner = 0.7  # of Q over the data's actions, that V is
+    beta: Weight = 3.0  # inverse temperature of the advantages' weights
 
 
 class Params(NamedTuple):  # of what is learned, or of its optimisers
@@ -81,6 +83,7 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
         ValueError: the preferences are not of this environment, its actions are discrete, all are ties, or segments are
             of a single step.
     """
+    hyper = checked(hyper)
     space = bounded_box(env, "P-IQL")
     task = task_of(preferences, env, "p_iql")
     if task.obs.shape[1] < 2:

@@ -34,6 +34,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from rlzoo.algorithms.config import Preset, Presets, Structure
+from rlzoo.algorithms.hyper import Bound, Rate, Share, Steps, Weight, checked, numbers
 from rlzoo.blocks import moments, networks, optim, returns, rollout
 from rlzoo.types import Algorithm, Env
 
@@ -67,17 +68,18 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
             )
 
 
+@numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
-    learning_rate: float = 3e-4  # of Adam; arXiv:1707.06347, Table 3
-    anneal_steps: float = INF  # environment steps until the rate has fallen linearly to 0; inf: constant
-    gamma: float = 0.99  # discount per environment step; Table 3
-    gae_lambda: float = 0.95  # trace decay per environment step; Table 3
-    clip_eps: float = 0.2  # epsilon of Eq. 7, on the probability ratio; Table 1
-    value_clip_eps: float = INF  # largest change of the value per update, in scaled reward units; inf: not clipped
-    entropy_coef: float = 0.0  # reward units per nat, c2 of Eq. 9; none in Section 6.1
-    value_coef: float = 0.5  # c1 of Eq. 9, on half the squared error; OpenAI Baselines' PPO2
-    max_grad_norm: float = 0.5  # global L2 norm; inf: not clipped; OpenAI Baselines' PPO2
-    target_kl: float = INF  # nats; once a minibatch exceeds it, the update takes no further gradient step
+    learning_rate: Rate = 3e-4  # of Adam; arXiv:1707.06347, Table 3
+    anneal_steps: Steps = INF  # environment steps until the rate has fallen linearly to 0; inf: constant
+    gamma: Share = 0.99  # discount per environment step; Table 3
+    gae_lambda: Share = 0.95  # trace decay per environment step; Table 3
+    clip_eps: Bound = 0.2  # epsilon of Eq. 7, on the probability ratio; Table 1
+    value_clip_eps: Bound = INF  # largest change of the value per update, in scaled reward units; inf: not clipped
+    entropy_coef: Weight = 0.0  # reward units per nat, c2 of Eq. 9; none in Section 6.1
+    value_coef: Weight = 0.5  # c1 of Eq. 9, on half the squared error; OpenAI Baselines' PPO2
+    max_grad_norm: Bound = 0.5  # global L2 norm; inf: not clipped; OpenAI Baselines' PPO2
+    target_kl: Bound = INF  # nats; once a minibatch exceeds it, the update takes no further gradient step
 
 
 class State(NamedTuple):  # all the next update needs, and nothing else
@@ -141,6 +143,7 @@ def random_order(key: chex.PRNGKey, n: int) -> Int[Array, "n"]:
 
 def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorithm:
     """PPO for an environment: see `Config` for its structure, `Hyper` for its numbers, `presets` for tuned pairs."""
+    hyper = checked(hyper)
     network = config.network or networks.actor_critic(env, config.hidden, config.activation, config.init_std)
     forward: Callable[..., Any] = network.apply  # params, normalised obs -> distribution, value
     batch_size = config.num_envs * config.num_steps

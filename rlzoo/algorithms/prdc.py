@@ -35,6 +35,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
+from rlzoo.algorithms.hyper import Limit, Positive, Rate, Real, Share, Weight, checked, numbers
 from rlzoo.algorithms.td3_bc import cloning_loss, critic_step, unscaled, value_loss
 from rlzoo.blocks import neighbours, networks, optim, replay
 from rlzoo.blocks.neighbours import Neighbours, Table
@@ -66,17 +67,18 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
             raise ValueError(f"k={self.k} of table_size={self.table_size} rows; use a larger table_size")
 
 
+@numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
-    actor_learning_rate: float = 3e-4  # of Adam
-    critic_learning_rate: float = 3e-4  # of Adam
-    gamma: float = 0.99  # discount per environment step
-    tau: float = 0.005  # step of the targets towards what they follow
-    policy_noise: float = 0.2  # standard deviation of the noise on the target's action, of actions in [-1, 1]
-    noise_clip: float = 0.5  # bound of that noise
-    alpha: float = 2.5  # weight of the value against the constraint
-    beta: float = 2.0  # weight of normalised states against actions in the distance; the code's parser has 1
-    reward_scale: float = 1.0  # rewards are scale r + shift
-    reward_shift: float = 0.0  # reward units
+    actor_learning_rate: Rate = 3e-4  # of Adam
+    critic_learning_rate: Rate = 3e-4  # of Adam
+    gamma: Share = 0.99  # discount per environment step
+    tau: Share = 0.005  # step of the targets towards what they follow
+    policy_noise: Weight = 0.2  # standard deviation of the noise on the target's action, of actions in [-1, 1]
+    noise_clip: Limit = 0.5  # bound of that noise
+    alpha: Weight = 2.5  # weight of the value against the constraint
+    beta: Weight = 2.0  # weight of normalised states against actions in the distance; the code's parser has 1
+    reward_scale: Positive = 1.0  # rewards are scale r + shift
+    reward_shift: Real = 0.0  # reward units
 
 
 class Params(NamedTuple):  # of what is learned, or of its targets or optimisers
@@ -152,6 +154,7 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     Raises:
         ValueError: the dataset is not of this environment, or its actions are discrete.
     """
+    hyper = checked(hyper)
     space = bounded_box(env, "PRDC")
     task = search_task(task_of(dataset, env, "prdc", config.normalise_obs), config)
     num_actions = task.transitions.action.shape[-1]

@@ -43,6 +43,7 @@ from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Bool, Float, Int
 
 from rlzoo.algorithms.config import Preset, Presets, Structure
+from rlzoo.algorithms.hyper import Entropy, Level, Positive, Rate, Share, Steps, Weight, filled, numbers
 from rlzoo.algorithms.sac import LOG_STD, NAN, default_target_entropy, soft_target
 from rlzoo.blocks import networks, optim, replay, rollout
 from rlzoo.blocks.distributions import TanhNormal, pre_tanh
@@ -100,22 +101,23 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
         return self.opponent in ("quantal", "budgeted")
 
 
+@numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
-    actor_learning_rate: float = 1e-4  # of Adam
-    critic_learning_rate: float = 3e-4  # of Adam
-    temperature_learning_rate: float = 3e-4  # of Adam on its logarithm
-    gamma: float = 0.99  # discount per environment step
-    tau: float = 0.005  # step of the target critics towards the critics
-    target_entropy: float = NAN  # nats, of the protagonist's action in [-1, 1]; nan: -A; the adversary's is -F
-    init_temperature: float = 0.005  # of learned ones, reward units per nat
-    rate: float = 1_000.0  # of the Gamma distribution, nats per reward unit
-    start_shape: float = 50.0  # c at first: alpha is 0.05 on average
-    target_shape: float = 1.0  # c in the end
-    kl_step: float = 0.5  # nats, that the distribution may move at a time
-    threshold: float = 10.0  # discounted return, below which the curriculum waits: of each environment its own
-    point_step: float = 0.001  # by which a point curriculum lowers alpha
-    linear_iterations: float = 400.0 / 3.0  # after which a linear curriculum is at its end
-    attack_iterations: float = 200.0  # of CAT: its radius rises from 0 at a fifth of them to the limit at four fifths
+    actor_learning_rate: Rate = 1e-4  # of Adam
+    critic_learning_rate: Rate = 3e-4  # of Adam
+    temperature_learning_rate: Rate = 3e-4  # of Adam on its logarithm
+    gamma: Share = 0.99  # discount per environment step
+    tau: Share = 0.005  # step of the target critics towards the critics
+    target_entropy: Entropy = NAN  # nats, of the protagonist's action in [-1, 1]; nan: -A; the adversary's is -F
+    init_temperature: Positive = 0.005  # of learned ones, reward units per nat
+    rate: Positive = 1_000.0  # of the Gamma distribution, nats per reward unit
+    start_shape: Positive = 50.0  # c at first: alpha is 0.05 on average
+    target_shape: Positive = 1.0  # c in the end
+    kl_step: Positive = 0.5  # nats, that the distribution may move at a time
+    threshold: Level = 10.0  # discounted return, below which the curriculum waits: of each environment its own
+    point_step: Weight = 0.001  # by which a point curriculum lowers alpha
+    linear_iterations: Steps = 400.0 / 3.0  # after which a linear curriculum is at its end
+    attack_iterations: Steps = 200.0  # of CAT: its radius rises from 0 at a fifth of them to the limit at four fifths
 
 
 class Params(NamedTuple):  # of one player, or of its optimisers
@@ -440,8 +442,7 @@ def make(env: Env | Game, config: Config = Config(), hyper: Hyper = Hyper()) -> 
     env, space = game.env, game.env.action_space
     if len(env.obs_space.shape) != 1:
         raise ValueError(f"{env.name}: its observations have shape {list(env.obs_space.shape)}; QARL needs vectors")
-    if math.isnan(hyper.target_entropy):
-        hyper = hyper._replace(target_entropy=default_target_entropy(space))
+    hyper = filled(hyper, target_entropy=default_target_entropy(space))
     nets = networks_of(env, config)
     num_envs, each = config.num_envs, config.num_episodes // config.num_envs
     chunks, left = divmod(each * env.horizon, config.update_every)

@@ -40,6 +40,7 @@ import optax
 from jaxtyping import Array, Bool, Float
 
 from rlzoo.algorithms.config import Preset, Presets, Structure
+from rlzoo.algorithms.hyper import Entropy, Positive, Rate, Share, filled, numbers
 from rlzoo.blocks import networks, optim, replay, rollout
 from rlzoo.blocks.distributions import Categorical, TanhNormal, pre_tanh
 from rlzoo.types import Algorithm, Box, Discrete, Env, Space, Transition
@@ -81,14 +82,15 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
             )
 
 
+@numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
-    actor_learning_rate: float = 3e-4  # of Adam; arXiv:1812.05905, Table 1
-    critic_learning_rate: float = 3e-4  # of Adam; Table 1
-    alpha_learning_rate: float = 3e-4  # of Adam on log alpha; Table 1; 0: the temperature stays at init_alpha
-    gamma: float = 0.99  # discount per environment step; Table 1
-    tau: float = 0.005  # step of the target critics towards the critics; Table 1
-    target_entropy: float = NAN  # nats, of the action in [-1, 1]; nan: -A, or 0.98 log K if discrete, as in the papers
-    init_alpha: float = 1.0  # temperature at the start, reward units per nat; the authors' code
+    actor_learning_rate: Rate = 3e-4  # of Adam; arXiv:1812.05905, Table 1
+    critic_learning_rate: Rate = 3e-4  # of Adam; Table 1
+    alpha_learning_rate: Rate = 3e-4  # of Adam on log alpha; Table 1; 0: the temperature stays at init_alpha
+    gamma: Share = 0.99  # discount per environment step; Table 1
+    tau: Share = 0.005  # step of the target critics towards the critics; Table 1
+    target_entropy: Entropy = NAN  # nats, of the action in [-1, 1]; nan: -A, or 0.98 log K if discrete, as in papers
+    init_alpha: Positive = 1.0  # temperature at the start, reward units per nat; the authors' code
 
 
 class Params(NamedTuple):  # of what is learned, or of its optimisers
@@ -150,8 +152,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
     space, discrete = env.action_space, isinstance(env.action_space, Discrete)
     if isinstance(space, Box) and not space.bounded:
         raise ValueError(f"{env.name}: its action box is unbounded; SAC squashes onto a bounded one; wrap the actions")
-    if math.isnan(hyper.target_entropy):
-        hyper = hyper._replace(target_entropy=default_target_entropy(space))
+    hyper = filled(hyper, target_entropy=default_target_entropy(space))
     rows = config.num_envs * config.num_steps  # that an update adds to the buffer
     warmup_blocks = config.warmup // rows
     # The entropy of an action exceeds that of the same action in [-1, 1] by this much.

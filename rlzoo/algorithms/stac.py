@@ -43,6 +43,7 @@ import optax
 from jaxtyping import Array, Float
 
 from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
+from rlzoo.algorithms.hyper import Entropy, Positive, Rate, Share, Weight, filled, numbers
 from rlzoo.algorithms.sac import default_target_entropy, soft_target, temperature_loss
 from rlzoo.blocks import masks, networks, optim, replay, rollout
 from rlzoo.blocks.distributions import TanhNormal, pre_tanh
@@ -86,15 +87,16 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
             )
 
 
+@numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
-    actor_learning_rate: float = 3e-4  # of Adam
-    critic_learning_rate: float = 3e-4  # of Adam
-    alpha_learning_rate: float = 3e-4  # of SGD or Adam on log alpha; 0: the temperature stays at init_alpha
-    gamma: float = 0.99  # discount per environment step
-    tau: float = 0.005  # step of the target critic towards the critic; the paper's rho is 1 - tau
-    beta: float = 0.25  # pessimism: standard deviations counted off; the gaussian critic alone has it
-    target_entropy: float = NAN  # nats, of the action in [-1, 1]; nan: -A
-    init_alpha: float = 0.2  # temperature at the start, reward units per nat
+    actor_learning_rate: Rate = 3e-4  # of Adam
+    critic_learning_rate: Rate = 3e-4  # of Adam
+    alpha_learning_rate: Rate = 3e-4  # of SGD or Adam on log alpha; 0: the temperature stays at init_alpha
+    gamma: Share = 0.99  # discount per environment step
+    tau: Share = 0.005  # step of the target critic towards the critic; the paper's rho is 1 - tau
+    beta: Weight = 0.25  # pessimism: standard deviations counted off; the gaussian critic alone has it
+    target_entropy: Entropy = NAN  # nats, of the action in [-1, 1]; nan: -A
+    init_alpha: Positive = 0.2  # temperature at the start, reward units per nat
 
 
 class Params(NamedTuple):  # of what is learned, or of its optimisers
@@ -190,8 +192,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         ValueError: the actions are discrete, or their box is unbounded.
     """
     space = bounded_box(env, "STAC", instead="; use sac")
-    if math.isnan(hyper.target_entropy):
-        hyper = hyper._replace(target_entropy=default_target_entropy(space))
+    hyper = filled(hyper, target_entropy=default_target_entropy(space))
     num_actions = math.prod(space.shape)
     rows = config.num_envs * config.num_steps  # that an update adds to the buffer
     warmup_blocks = config.warmup // rows

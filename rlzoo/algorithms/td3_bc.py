@@ -27,6 +27,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
+from rlzoo.algorithms.hyper import Limit, Positive, Rate, Real, Share, Weight, checked, numbers
 from rlzoo.blocks import networks, optim, replay
 from rlzoo.data.dataset import Dataset, Moments, normalise, task_of
 from rlzoo.types import Algorithm, Env
@@ -47,16 +48,17 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
         self.choice("activation", networks.ACTIVATIONS)
 
 
+@numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
-    actor_learning_rate: float = 3e-4  # of Adam
-    critic_learning_rate: float = 3e-4  # of Adam
-    gamma: float = 0.99  # discount per environment step
-    tau: float = 0.005  # step of the targets towards what they follow
-    policy_noise: float = 0.2  # standard deviation of the noise on the target's action, of actions in [-1, 1]
-    noise_clip: float = 0.5  # bound of that noise
-    alpha: float = 2.5  # weight of the value against cloning
-    reward_scale: float = 1.0  # rewards are scale r + shift
-    reward_shift: float = 0.0  # reward units
+    actor_learning_rate: Rate = 3e-4  # of Adam
+    critic_learning_rate: Rate = 3e-4  # of Adam
+    gamma: Share = 0.99  # discount per environment step
+    tau: Share = 0.005  # step of the targets towards what they follow
+    policy_noise: Weight = 0.2  # standard deviation of the noise on the target's action, of actions in [-1, 1]
+    noise_clip: Limit = 0.5  # bound of that noise
+    alpha: Weight = 2.5  # weight of the value against cloning
+    reward_scale: Positive = 1.0  # rewards are scale r + shift
+    reward_shift: Real = 0.0  # reward units
 
 
 class Params(NamedTuple):  # of what is learned, or of its targets or optimisers
@@ -149,6 +151,7 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     Raises:
         ValueError: the dataset is not of this environment, or its actions are discrete.
     """
+    hyper = checked(hyper)
     space = bounded_box(env, "TD3+BC")
     task = task_of(dataset, env, "td3_bc", config.normalise_obs)
     num_actions = task.transitions.action.shape[-1]

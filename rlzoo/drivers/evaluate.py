@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlzoo.drivers.sweep import Axes, lanes_of, swept_axes
+from rlzoo.drivers.sweep import Axes, lanes_of, swept_axes, swept_lengths
 from rlzoo.drivers.train import float32
 from rlzoo.types import Algorithm, Env
 
@@ -75,7 +75,7 @@ def robustness(
     """
     _checked(algo, env, state, num_episodes, env.params)
     axes = Axes(swept_axes(env.params, task, "task"))
-    lengths = {x.shape[0] for axis, x in zip(axes.leaves, jax.tree.leaves(task), strict=True) if axis is not None}
+    lengths = set(swept_lengths(task, axes.tree, "task").values())
     if len(lengths) != 1:
         what = f"have lengths {sorted(lengths)}" if lengths else "are missing"
         raise ValueError(

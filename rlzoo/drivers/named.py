@@ -9,6 +9,8 @@ from typing import Any
 
 from rlzoo import data
 from rlzoo.algorithms import ALGORITHMS
+from rlzoo.algorithms.hyper import ranges_of
+from rlzoo.names import comments
 from rlzoo.types import Algorithm, Env
 
 
@@ -55,8 +57,7 @@ def preset_for(env: str, presets: Iterable[str], data: str = "") -> str:
     return next((preset for preset in (own, family) if preset in presets), "classic")
 
 
-def comments(cls: type) -> dict[str, str]:
-    """The comment behind each field of a `Config` or `Hyper`: what it sizes, or its unit and source."""
-    lines = inspect.getsource(cls).splitlines()
-    found = (re.match(r"\s+(\w+): .*?#\s*(.+)$", line) for line in lines)
-    return {match[1]: match[2] for match in found if match}
+def said(cls: type) -> dict[str, str]:
+    """Of each field of a `Config` or `Hyper` the comment, and which numbers it may be: [0, 1], (0, inf]."""
+    ranges = ranges_of(cls)
+    return {name: f"{text}; {ranges[name]}" if name in ranges else text for name, text in comments(cls).items()}
