@@ -49,7 +49,9 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     init_std: float = 1.0  # of a continuous policy at the start, in units of half the action box
     normalise_obs: bool = False  # by running moments, which the state carries
     normalise_reward: bool = False  # by the running standard deviation of the discounted return
+    anneal: str = "linear"  # how the rate falls to 0 over anneal_steps: linear or cosine
     network: nn.Module | None = None  # own module, obs -> (distribution, value); replaces hidden, activation, init_std
+    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> an optax transformation
 
     def __post_init__(self) -> None:
         self.at_least(1, "num_envs", "num_steps")
@@ -57,6 +59,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
         self.widths("hidden")
         self.choice("activation", networks.ACTIVATIONS)
         self.positive("init_std")
+        self.choice("anneal", optim.ANNEALING)
 
 
 @numbers
@@ -91,7 +94,8 @@ class Actor(NamedTuple):  # what acting needs
 def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorithm:
     """A2C for an environment: see `Config` for its structure, `Hyper` for its numbers, `presets` for tuned pairs."""
     hyper = checked(hyper)
-    network = config.network or networks.actor_critic(env, config.hidden, config.activation, config.init_std)
+    default = networks.actor_critic(env, config.hidden, config.activation, config.init_std)
+    network = networks.own(config, "network", default, env.obs_space.shape, batches=((3,), (2, 3)))
     forward: Callable[..., Any] = network.apply  # params, normalised obs -> distribution, value
     batch_size = config.num_envs * config.num_steps
 
@@ -99,8 +103,9 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         return moments.normalise(obs_moments, obs) if config.normalise_obs else obs
 
     def optimiser(hyper, step):
-        rate = optim.anneal(hyper.learning_rate, jnp.float32(batch_size) * step, hyper.anneal_steps)
-        return optim.OPTIMISERS[config.optimiser](rate, hyper.max_grad_norm, hyper.decay, hyper.eps)
+        rate = optim.ANNEALING[config.anneal](hyper.learning_rate, jnp.float32(batch_size) * step, hyper.anneal_steps)
+        default = optim.OPTIMISERS[config.optimiser](rate, hyper.max_grad_norm, hyper.decay, hyper.eps)
+        return optim.own(config, hyper, step, default)
 
     def actor(state):
         return Actor(state.params, state.obs_moments)

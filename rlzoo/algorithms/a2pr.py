@@ -26,11 +26,13 @@ those for medium-replay and medium-expert and ``hopper_random`` of earlier versi
 two for random are ours, by analogy, and those for Pendulum ours, chosen on other keys than those of the results.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -56,6 +58,12 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     activation: str = "relu"  # tanh, relu, swish or gelu
     normalise_obs: bool = True  # by the dataset's mean and standard deviation + 0.001
     detach_target: bool = False  # True: no gradient through the VAE's action in the policy's loss
+    actor: nn.Module | None = None  # own module, obs -> [B, A] before the tanh; replaces the default
+    critic: nn.Module | None = None  # own module, (obs, action) -> [B, 1]; both critics are of its form
+    value: nn.Module | None = None  # own module, obs -> [B, 1]
+    encoder: nn.Module | None = None  # own module, (obs, action) -> [B, 4 A], mean and log std of the latent
+    decoder: nn.Module | None = None  # own module, (obs, latent [B, 2 A]) -> [B, A] before the tanh
+    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one for each part
 
     def __post_init__(self) -> None:
         self.at_least(1, "batch_size", "policy_delay")
@@ -164,12 +172,16 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     num_latent = 2 * num_actions
 
     network = partial(networks.FeedForward, obs_shape=env.obs_space.shape, activation=config.activation)
+
+    def own(field, features, hidden, *more):
+        return networks.own(config, field, network(features, hidden=hidden), env.obs_space.shape, *more)
+
     nets = networks.TwinCritics(
-        network(num_actions, hidden=config.actor_hidden), network(1, hidden=config.critic_hidden)
+        own("actor", num_actions, config.actor_hidden), own("critic", 1, config.critic_hidden, (num_actions,))
     )
-    value_net: Any = network(1, hidden=config.critic_hidden)
-    encoder_net: Any = network(2 * num_latent, hidden=config.vae_hidden)
-    decoder_net: Any = network(num_actions, hidden=config.vae_hidden)
+    value_net = own("value", 1, config.critic_hidden)
+    encoder_net = own("encoder", 2 * num_latent, config.vae_hidden, (num_actions,))
+    decoder_net = own("decoder", num_actions, config.vae_hidden, (num_latent,))
 
     def reconstruct(params, obs, action, noise):
         """The VAE's action [B, A], and mean and log standard deviation [B, L] of its latent."""
@@ -182,14 +194,14 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
         params, moments = actor
         return space.from_policy(nets.act(params, normalise(moments, obs)))
 
-    def optimisers(hyper):
+    def optimisers(hyper, step):
         rates = (
             hyper.actor_learning_rate,
             hyper.critic_learning_rate,
             hyper.value_learning_rate,
             hyper.vae_learning_rate,
         )
-        return Params(*(optax.adam(rate) for rate in rates))
+        return optim.own(config, hyper, step, Params(*(optax.adam(rate) for rate in rates)))
 
     def init(key, hyper, task):
         key, actor_key, critic_key, value_key, encoder_key, decoder_key = jax.random.split(key, 6)
@@ -203,13 +215,13 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
                 decoder_net.init(decoder_key, obs, jnp.zeros((1, num_latent))),
             ),
         )
-        opt_state = Params(*(adam.init(x) for adam, x in zip(optimisers(hyper), params, strict=True)))
+        opt_state = Params(*(adam.init(x) for adam, x in zip(optimisers(hyper, 0), params, strict=True)))
         target = Targets(params.actor, params.critics)
         return State(params, target, opt_state, task.moments, key, jnp.int32(0))
 
     def step(state, hyper, task):
         key, row_key, noise_key, latent_key, policy_key = jax.random.split(state.key, 5)
-        adam, target = optimisers(hyper), state.target
+        adam, target = optimisers(hyper, state.step), state.target
         rows = jax.random.randint(row_key, (config.policy_delay, config.batch_size), 0, task.num_rows)
         noises = jax.random.normal(noise_key, (*rows.shape, num_actions))
         latents = jax.random.normal(latent_key, (*rows.shape, num_latent))

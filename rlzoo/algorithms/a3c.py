@@ -58,7 +58,9 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     hidden: tuple[int, ...] = (64, 64)  # widths of the policy's and of the value's layers
     activation: str = "tanh"  # tanh, relu, swish or gelu
     init_std: float = 1.0  # of a continuous policy at the start, in units of half the action box
+    anneal: str = "linear"  # how the rate falls to 0 over anneal_steps: linear or cosine
     network: nn.Module | None = None  # own module, obs -> (distribution, value); replaces hidden, activation, init_std
+    optim: Callable[..., Any] | None = None  # own, (hyper, environment steps) -> an optax transformation
 
     def __post_init__(self) -> None:
         self.at_least(1, "num_workers", "t_max")
@@ -67,6 +69,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
         self.widths("hidden")
         self.choice("activation", networks.ACTIVATIONS)
         self.positive("init_std")
+        self.choice("anneal", optim.ANNEALING)
         object.__setattr__(self, "speeds", tuple(self.speeds))
         if not self.speeds:
             return
@@ -131,7 +134,8 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
     ``worker/steps`` counts those taken.
     """
     hyper = checked(hyper)
-    network = config.network or networks.actor_critic(env, config.hidden, config.activation, config.init_std)
+    default = networks.actor_critic(env, config.hidden, config.activation, config.init_std)
+    network = networks.own(config, "network", default, env.obs_space.shape, batches=((), (3,)))
     forward: Callable[..., Any] = network.apply  # params, obs -> distribution, value
     workers = config.num_workers
     log_speeds = jnp.log(jnp.asarray(config.speeds or (1.0,) * workers))
@@ -142,8 +146,9 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         return env.action_space.from_policy(pi.mode() if deterministic else pi.sample(key))
 
     def optimiser(hyper, env_steps):
-        rate = optim.anneal(hyper.learning_rate, env_steps, hyper.anneal_steps)
-        return optim.rmsprop(rate, hyper.max_grad_norm, hyper.decay, hyper.eps)
+        rate = optim.ANNEALING[config.anneal](hyper.learning_rate, env_steps, hyper.anneal_steps)
+        default = optim.rmsprop(rate, hyper.max_grad_norm, hyper.decay, hyper.eps)
+        return optim.own(config, hyper, env_steps, default)
 
     def init(key, hyper, task):
         key, net_key, env_key = jax.random.split(key, 3)

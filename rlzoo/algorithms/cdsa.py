@@ -37,6 +37,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,6 +54,7 @@ from rlzoo.types import Algorithm, Box, Env
 
 HELD_OUT = 0.05  # of the episodes, on which the inverse dynamics are tested and not trained
 LEAST = 1e-3  # of delta, where a dimension hardly changes
+OWN = ("score_network", "inverse_network", "forward_network", "optim")
 ACTING = ("iterations", "combine", "scale")  # fields of `Config` that training has no use for
 
 
@@ -66,6 +68,11 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     iterations: int = 1  # K, corrections of an action
     combine: str = "delta"  # delta, add, blend or anchored: how the inverse model's action comes in
     scale: str = "tweedie"  # of the score: tweedie sigma^2 Psi, raw Psi, or unit Psi / |Psi|
+    anneal: str = "cosine"  # how the score's learning rate falls to 0 over anneal_steps: cosine or linear
+    score_network: nn.Module | None = None  # own module, (z [B, S + A], sigma [B, 1]) -> noise [B, S + A]
+    inverse_network: nn.Module | None = None  # own module, (s, change [B, S]) -> [B, A] before the tanh
+    forward_network: nn.Module | None = None  # own module, (s, a) -> change [B, S]
+    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one for each part
 
     def __post_init__(self) -> None:
         self.choice("score", ("conditional", "single", "empirical"))
@@ -74,11 +81,12 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
         self.widths("score_hidden", "dynamics_hidden")
         self.choice("combine", ("delta", "add", "blend", "anchored"))
         self.choice("scale", ("tweedie", "raw", "unit"))
+        self.choice("anneal", optim.ANNEALING)
 
 
 @numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis; of training
-    score_learning_rate: Rate = 1e-3  # of Adam, falling to 0 by a cosine
+    score_learning_rate: Rate = 1e-3  # of Adam, falling to 0
     dynamics_learning_rate: Rate = 1e-3  # of Adam
     anneal_steps: Steps = 100_000.0  # updates after which the score's learning rate is 0
     ema_decay: Share = 0.999  # of the score's averaged parameters, which are those used
@@ -178,7 +186,7 @@ class Networks(NamedTuple):
         if isinstance(models.table, Table):
             mean, _ = neighbours.kernel_mean(z, models.table, sigma)
             return (mean - z) / sigma**2
-        return -self.noise.apply(models.params.score, z, jnp.full((1, 1), sigma)) / sigma
+        return -self.noise.apply(models.params.score, z, jnp.full((len(z), 1), sigma)) / sigma
 
     def inverse(self, params: Any, s: Float[Array, "B S"], change: Float[Array, "B S"]) -> Float[Array, "B A"]:
         """I(s, s'), of the change (s' - s) / delta."""
@@ -192,7 +200,13 @@ class Networks(NamedTuple):
 def _networks(num_states: int, num_actions: int, config: Config) -> Networks:
     dynamics = functools.partial(networks.FeedForward, obs_shape=(num_states,), hidden=config.dynamics_hidden)
     score = networks.ScoreNetwork(num_states + num_actions, config.score_hidden, config.score == "conditional")
-    return Networks(score, dynamics(num_actions), dynamics(num_states), num_states)
+    states, actions, both = (num_states,), (num_actions,), (num_states + num_actions,)
+    return Networks(
+        networks.own(config, "score_network", score, both, (1,)),
+        networks.own(config, "inverse_network", dynamics(num_actions), states, states),
+        networks.own(config, "forward_network", dynamics(num_states), states, actions),
+        num_states,
+    )
 
 
 def correct(
@@ -276,8 +290,9 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     has_network = config.score != "empirical"
 
     def optimisers(hyper, step):
-        rate = optim.cosine(hyper.score_learning_rate, step, hyper.anneal_steps)
-        return Params(optax.adam(rate), *[optax.adam(hyper.dynamics_learning_rate)] * 2)
+        rate = optim.ANNEALING[config.anneal](hyper.score_learning_rate, step, hyper.anneal_steps)
+        default = Params(optax.adam(rate), *[optax.adam(hyper.dynamics_learning_rate)] * 2)
+        return optim.own(config, hyper, step, default)
 
     def sigma_range(hyper):
         if config.score == "conditional":
@@ -432,7 +447,10 @@ def fit(
     of_training = replace(config, **{name: getattr(Config(), name) for name in ACTING})
     name = name_of("cdsa-1", (algo.task, numbers, jax.random.key_data(key)), of_training, length)
     like = jax.eval_shape(train, key, numbers, algo.task)
-    found = kept(name, lambda: train(key, numbers, algo.task), like, dear=True)
+    if any(getattr(config, field) is not None for field in OWN):  # whose repr is no name for what they compute
+        found = train(key, numbers, algo.task)
+    else:
+        found = kept(name, lambda: train(key, numbers, algo.task), like, dear=True)
     return Fitted(found._replace(table=algo.task.table), config, env)
 
 

@@ -54,7 +54,9 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     hidden: tuple[int, ...] = (64, 64)  # widths of the policy's and of the value's layers
     activation: str = "tanh"  # tanh, relu, swish or gelu
     init_std: float = 1.0  # of a continuous policy at the start, in units of half the action box
+    anneal: str = "linear"  # how the rate falls to 0 over anneal_steps: linear or cosine
     network: nn.Module | None = None  # own module, obs -> (distribution, value); replaces hidden, activation, init_std
+    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> an optax transformation
 
     def __post_init__(self) -> None:
         self.at_least(1, "num_envs", "num_steps")
@@ -62,6 +64,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
         self.widths("hidden")
         self.choice("activation", networks.ACTIVATIONS)
         self.positive("init_std")
+        self.choice("anneal", optim.ANNEALING)
 
 
 @numbers
@@ -104,13 +107,14 @@ def write_and_read(ring: Any, step: jax.Array, newest: Any) -> tuple[Any, Any]:
 def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorithm:
     """GA3C for an environment: see `Config` for its structure, `Hyper` for its numbers, `presets` for tuned pairs."""
     hyper = checked(hyper)
-    network = config.network or networks.actor_critic(env, config.hidden, config.activation, config.init_std)
+    default = networks.actor_critic(env, config.hidden, config.activation, config.init_std)
+    network = networks.own(config, "network", default, env.obs_space.shape, batches=((3,), (2, 3)))
     forward: Callable[..., Any] = network.apply  # params, obs -> distribution, value
     batch_size = config.num_envs * config.num_steps
 
     def optimiser(hyper, step):
-        rate = optim.anneal(hyper.learning_rate, jnp.float32(batch_size) * step, hyper.anneal_steps)
-        return optim.rmsprop(rate, hyper.max_grad_norm, hyper.decay, hyper.eps)
+        rate = optim.ANNEALING[config.anneal](hyper.learning_rate, jnp.float32(batch_size) * step, hyper.anneal_steps)
+        return optim.own(config, hyper, step, optim.rmsprop(rate, hyper.max_grad_norm, hyper.decay, hyper.eps))
 
     def policy(actor, obs, key, deterministic=False):
         pi, _ = forward(actor, obs)

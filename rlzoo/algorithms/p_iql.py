@@ -13,10 +13,13 @@ Shapes: B = batch_size comparisons, n = 2 B segments of k steps. A sweep adds le
 preferences, the `task`. Actions are in [-1, 1], whatever the environment's box. A batch is drawn with replacement.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -36,18 +39,25 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     hidden: tuple[int, ...] = (512, 512)  # widths of every network's layers
     activation: str = "relu"  # tanh, relu, swish or gelu
     head: str = "deterministic"  # of the policy, cloned by its squared error; or normal
+    anneal: str = "cosine"  # how the policy's rate falls to 0 over anneal_steps: cosine or linear
+    actor: nn.Module | None = None  # own module, obs -> [B, A] before the tanh; replaces the default
+    critic: nn.Module | None = None  # own module, (obs, action) -> [B, 1]; both critics are of its form
+    value: nn.Module | None = None  # own module, obs -> [B, 1]
+    reward: nn.Module | None = None  # own module, (obs, action) -> [*B, 1]
+    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one for each part
 
     def __post_init__(self) -> None:
         self.at_least(1, "batch_size")
         self.widths("hidden")
         self.choice("activation", networks.ACTIVATIONS)
         self.choice("head", ("normal", "deterministic"))
+        self.choice("anneal", optim.ANNEALING)
 
 
 @numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
     reward_learning_rate: Rate = 3e-4  # of Adam
-    actor_learning_rate: Rate = 3e-4  # of Adam, falling to 0 by a cosine
+    actor_learning_rate: Rate = 3e-4  # of Adam, falling to 0
     critic_learning_rate: Rate = 3e-4  # of Adam, of critics and V
     reward_steps: Steps = 50_000.0  # updates that the reward model is trained for
     anneal_steps: Steps = 500_000.0  # updates after which the policy's rate is 0; inf keeps it
@@ -60,6 +70,13 @@ class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
 class Params(NamedTuple):  # of what is learned, or of its optimisers
     reward: chex.ArrayTree
     iql: iql.Params
+
+
+class Parts(NamedTuple):  # of what is optimised
+    reward: Any
+    actor: Any
+    critics: Any
+    value: Any
 
 
 class State(NamedTuple):  # all the next update needs, and nothing else
@@ -89,16 +106,18 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
     if task.obs.shape[1] < 2:
         raise ValueError("p_iql: segments of one step have no transitions; draw longer ones")
     nets = iql.networks_of(env, config, weights="orthogonal")
-    reward_net: Any = networks.FeedForward(
-        1, env.obs_space.shape, config.hidden, config.activation, weights="orthogonal"
-    )
+    shapes = env.obs_space.shape, (math.prod(space.shape),)
+    default = networks.FeedForward(1, shapes[0], config.hidden, config.activation, weights="orthogonal")
+    reward_net = networks.own(config, "reward", default, *shapes, batches=((3,), (2, 3)))
 
     def policy(params, obs, key, deterministic=False):
         return space.from_policy(nets.sample(params, obs, key, deterministic))
 
     def optimisers(hyper, step):
         rate = jnp.where(step < hyper.reward_steps, hyper.reward_learning_rate, 0.0)
-        return Params(optax.adam(rate), iql.optimisers(hyper, step))
+        reward, of_iql = optax.adam(rate), iql.optimisers(config, hyper, step)
+        parts = optim.own(config, hyper, step, Parts(reward, *of_iql))
+        return Params(parts.reward, iql.Params(*parts[1:]))
 
     def init(key, hyper, task):
         key, reward_key, network_key = jax.random.split(key, 3)

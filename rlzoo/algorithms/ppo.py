@@ -53,7 +53,9 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     normalise_obs: bool = True  # by running moments, which the state carries
     normalise_reward: bool = True  # by the running standard deviation of the discounted return
     normalise_advantage: bool = True  # per minibatch
+    anneal: str = "linear"  # how the rate falls to 0 over anneal_steps: linear or cosine
     network: nn.Module | None = None  # own module, obs -> (distribution, value); replaces hidden, activation, init_std
+    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> an optax transformation
 
     def __post_init__(self) -> None:
         self.at_least(1, "num_envs", "num_steps", "num_epochs", "num_minibatches")
@@ -61,6 +63,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
         self.widths("hidden")
         self.choice("activation", networks.ACTIVATIONS)
         self.positive("init_std")
+        self.choice("anneal", optim.ANNEALING)
         if self.normalise_advantage and self.num_envs * self.num_steps == self.num_minibatches:
             raise ValueError(
                 f"num_minibatches={self.num_minibatches} leaves one transition in each, which cannot be normalised; "
@@ -144,7 +147,8 @@ def random_order(key: chex.PRNGKey, n: int) -> Int[Array, "n"]:
 def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorithm:
     """PPO for an environment: see `Config` for its structure, `Hyper` for its numbers, `presets` for tuned pairs."""
     hyper = checked(hyper)
-    network = config.network or networks.actor_critic(env, config.hidden, config.activation, config.init_std)
+    default = networks.actor_critic(env, config.hidden, config.activation, config.init_std)
+    network = networks.own(config, "network", default, env.obs_space.shape, batches=((3,), (2, 3)))
     forward: Callable[..., Any] = network.apply  # params, normalised obs -> distribution, value
     batch_size = config.num_envs * config.num_steps
     minibatches_shape = (config.num_minibatches, batch_size // config.num_minibatches)
@@ -153,8 +157,8 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         return moments.normalise(obs_moments, obs) if config.normalise_obs else obs
 
     def optimiser(hyper, step):
-        rate = optim.anneal(hyper.learning_rate, jnp.float32(batch_size) * step, hyper.anneal_steps)
-        return optim.adam(rate, hyper.max_grad_norm)
+        rate = optim.ANNEALING[config.anneal](hyper.learning_rate, jnp.float32(batch_size) * step, hyper.anneal_steps)
+        return optim.own(config, hyper, step, optim.adam(rate, hyper.max_grad_norm))
 
     def actor(state):
         return Actor(state.params, state.obs_moments)

@@ -36,6 +36,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -69,6 +70,12 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     actor_start: int = 5_000  # beyond which policies and temperatures learn
     hidden: tuple[int, ...] = (256, 256, 256)  # widths of every network's layers
     activation: str = "relu"  # tanh, relu, swish or gelu
+    actor: nn.Module | None = None  # own module, x -> [B, A]: the protagonist's mean and log std are one each
+    adversary: nn.Module | None = None  # own module, x -> [B, F], so of the adversary
+    critic: nn.Module | None = None  # own module, (x, action) -> [B, 1], of both players
+    optim: Callable[..., Any] | None = (
+        None  # own, (hyper, iterations done) -> optax transformation, or one for each part
+    )
 
     def __post_init__(self) -> None:
         self.choice("opponent", ("quantal", "rational", "budgeted", "myopic", "none"))
@@ -319,6 +326,7 @@ def gradient_step(
     scale: Any,
     of_rows: bool,
     acts: Bool[Array, ""],
+    adam: Params | None = None,
 ) -> tuple[Learner, dict[str, jax.Array]]:
     """One gradient step of a SAC agent on a minibatch: policy, temperature, critics, target, in this order.
 
@@ -327,11 +335,11 @@ def gradient_step(
         scale: [-1, 1]^A to the environment's units.
         of_rows: whether the temperature is the last entry of each observation, and not learned.
         acts: whether the policy and the temperature learn yet.
+        adam: what takes the steps; default `optimisers`.
     """
     policy_key, target_key = jax.random.split(key)
     params, target, opt_state = learner
-    rates = hyper.actor_learning_rate, hyper.critic_learning_rate, hyper.temperature_learning_rate
-    adam = Params(*(optax.adam(rate) for rate in rates))
+    adam = optimisers(hyper) if adam is None else adam
 
     def temperature(params, x):
         return x[:, -1] if of_rows else jnp.exp(params.log_temperature)
@@ -388,8 +396,22 @@ def networks_of(env: Env, config: Config) -> Players:
     form = partial(
         networks.FeedForward, obs_shape=inputs, hidden=config.hidden, activation=config.activation, weights="xavier"
     )
-    sizes = math.prod(env.action_space.shape), env.params.disturbance.shape[-1]
-    return Players(*(Networks(form(size), form(1)) for size in sizes))
+    sizes = {"actor": math.prod(env.action_space.shape), "adversary": env.params.disturbance.shape[-1]}
+    return Players(
+        *(
+            Networks(
+                networks.own(config, field, form(size), inputs),
+                networks.own(config, "critic", form(1), inputs, (size,)),
+            )
+            for field, size in sizes.items()
+        )
+    )
+
+
+def optimisers(hyper: Hyper) -> Params:
+    """Adam for each part of either player."""
+    rates = hyper.actor_learning_rate, hyper.critic_learning_rate, hyper.temperature_learning_rate
+    return Params(*(optax.adam(rate) for rate in rates))
 
 
 def adversary(algo: Algorithm) -> Callable[..., jax.Array]:
@@ -489,12 +511,14 @@ def make(env: Env | Game, config: Config = Config(), hyper: Hyper = Hyper()) -> 
             action, never = jnp.zeros(getattr(sizes, role)), jnp.zeros((), bool)
             return replay.init(Transition(x[0], action, jnp.zeros(()), never, never, x[0]), config.capacity)
 
-        params = players(untrained)
+        params, adam = players(untrained), optim.own(config, hyper, 0, optimisers(hyper))
         blank = jnp.zeros((ROUNDS, len(roles) * config.num_episodes))
         return State(
             params=params,
             target=players(lambda role: getattr(params, role).critics),
-            opt_state=players(lambda role: Params(*(optax.adam(0.0).init(part) for part in getattr(params, role)))),
+            opt_state=players(
+                lambda role: Params(*(x.init(y) for x, y in zip(adam, getattr(params, role), strict=True)))
+            ),
             replay=players(empty),
             curriculum=Curriculum(jnp.float32(hyper.start_shape), blank, blank) if config.conditioned else (),
             key=key,
@@ -545,6 +569,7 @@ def make(env: Env | Game, config: Config = Config(), hyper: Hyper = Hyper()) -> 
                 scale(role, task),
                 alpha_is_temperature(role),
                 size > config.actor_start,
+                optim.own(config, hyper, step, optimisers(hyper)),
             )
             kept = jax.tree.map(lambda x, y: jnp.where(size > config.critic_start, x, y), new, learner)
             return kept, metrics

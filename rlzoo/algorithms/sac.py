@@ -27,6 +27,7 @@ Defaults are those of the first paper's Table 1 where it has them; the discrete 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -66,6 +67,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     layer_norm: bool = False  # before each activation
     actor: nn.Module | None = None  # own module, obs -> [B, 2 A] mean and log std, or logits; replaces the default
     critic: nn.Module | None = None  # own module, (obs, action) -> [B, 1], or obs -> [B, K] if actions are discrete
+    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one for each part
 
     def __post_init__(self) -> None:
         self.at_least(1, "num_envs", "num_steps", "num_updates", "policy_delay", "batch_size", "capacity", "warmup")
@@ -166,8 +168,9 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         activation=config.activation,
         layer_norm=config.layer_norm,
     )
-    actor_net: Any = config.actor or network(num_actions if discrete else 2 * num_actions)
-    critic_net: Any = config.critic or network(num_actions if discrete else 1)
+    seen = (env.obs_space.shape,) if discrete else (env.obs_space.shape, (num_actions,))  # by critics
+    actor_net = networks.own(config, "actor", network(num_actions if discrete else 2 * num_actions), seen[0])
+    critic_net = networks.own(config, "critic", network(num_actions if discrete else 1), *seen)
 
     def distribution(params, obs):
         head = actor_net.apply(params, obs)
@@ -207,9 +210,9 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         log_prob = pi.log_prob_pre_tanh(u)[..., None]
         return jnp.ones_like(log_prob), log_prob, critics(critic_params, obs, jnp.tanh(u))
 
-    def optimisers(hyper):
+    def optimisers(hyper, step):
         rates = hyper.actor_learning_rate, hyper.critic_learning_rate, hyper.alpha_learning_rate
-        return Params(*(optax.adam(rate) for rate in rates))
+        return optim.own(config, hyper, step, Params(*(optax.adam(rate) for rate in rates)))
 
     def init(key, hyper, task):
         key, actor_key, critic_key, env_key, act_key = jax.random.split(key, 5)
@@ -241,7 +244,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         return State(
             params=params,
             target=params.critics,
-            opt_state=Params(*(adam.init(x) for adam, x in zip(optimisers(hyper), params, strict=True))),
+            opt_state=Params(*(adam.init(x) for adam, x in zip(optimisers(hyper, 0), params, strict=True))),
             replay=replay.add(buffer, batch, jnp.int32(0)),
             envs=envs,
             key=key,
@@ -250,7 +253,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
 
     def step(state, hyper, task):
         key, act_key, sample_key, learn_key = jax.random.split(state.key, 4)
-        adam = optimisers(hyper)
+        adam = optimisers(hyper, state.step)
 
         # 1. Act: T steps in each of N environments, into the buffer.
         def act(obs, key):
@@ -329,20 +332,8 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         bonus = -jnp.exp(state.params.log_alpha) * log_prob
         return q_of(state.params.critics, obs, action).mean(axis=0), bonus
 
-    return Algorithm(
-        "sac",
-        config,
-        env,
-        hyper,
-        env.params,
-        init,
-        step,
-        actor=lambda state: state.params.actor,
-        policy=policy,
-        steps_per_update=rows,
-        warmup_steps=config.warmup,
-        value=value,
-    )
+    functions = init, step, lambda state: state.params.actor, policy
+    return Algorithm("sac", config, env, hyper, env.params, *functions, rows, config.warmup, value)
 
 
 presets = Presets(

@@ -16,11 +16,13 @@ is of the mean |Q| at the policy's actions, where Eq. 5 has the data's. Defaults
 too; the presets for Pendulum's datasets are ours, chosen on other keys than those of the results.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -41,6 +43,9 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     activation: str = "relu"  # tanh, relu, swish or gelu
     layer_norm: bool = False  # in the critics, before each activation
     normalise_obs: bool = True  # by the dataset's mean and standard deviation + 0.001
+    actor: nn.Module | None = None  # own module, obs -> [B, A] before the tanh; replaces the default
+    critic: nn.Module | None = None  # own module, (obs, action) -> [B, 1]; both critics are of its form
+    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one for each part
 
     def __post_init__(self) -> None:
         self.at_least(1, "batch_size", "policy_delay")
@@ -159,14 +164,19 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     network = partial(
         networks.FeedForward, obs_shape=env.obs_space.shape, hidden=config.hidden, activation=config.activation
     )
-    nets = networks.TwinCritics(network(num_actions), network(1, layer_norm=config.layer_norm))
+    shapes = env.obs_space.shape, (num_actions,)
+    nets = networks.TwinCritics(
+        networks.own(config, "actor", network(num_actions), shapes[0]),
+        networks.own(config, "critic", network(1, layer_norm=config.layer_norm), *shapes),
+    )
 
     def policy(actor, obs, key, deterministic=False):
         params, moments = actor
         return space.from_policy(nets.act(params, normalise(moments, obs)))
 
-    def optimisers(hyper):
-        return Params(optax.adam(hyper.actor_learning_rate), optax.adam(hyper.critic_learning_rate))
+    def optimisers(hyper, step):
+        default = Params(optax.adam(hyper.actor_learning_rate), optax.adam(hyper.critic_learning_rate))
+        return optim.own(config, hyper, step, default)
 
     def init(key, hyper, task):
         key, actor_key, critic_key = jax.random.split(key, 3)
@@ -175,12 +185,12 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
             actor=nets.actor.init(actor_key, obs),
             critics=nets.init_critics(critic_key, obs, action),
         )
-        opt_state = Params(*(adam.init(x) for adam, x in zip(optimisers(hyper), params, strict=True)))
+        opt_state = Params(*(adam.init(x) for adam, x in zip(optimisers(hyper, 0), params, strict=True)))
         return State(params, params, opt_state, task.moments, key, jnp.int32(0))
 
     def step(state, hyper, task):
         key, row_key, noise_key = jax.random.split(state.key, 3)
-        adam, params, target = optimisers(hyper), state.params, state.target
+        adam, params, target = optimisers(hyper, state.step), state.params, state.target
         rows = jax.random.randint(row_key, (config.policy_delay, config.batch_size), 0, task.num_rows)
         noises = jax.random.normal(noise_key, (*rows.shape, num_actions))
 
