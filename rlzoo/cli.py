@@ -121,6 +121,8 @@ def _train(argv: list[str]) -> int:
 
     import rlzoo
     from rlzoo.drivers import checkpoint
+    from rlzoo.drivers.evaluate import refuse
+    from rlzoo.machine import LANE, refuse_more
     from rlzoo.names import check_seed, unknown
 
     if not argv or argv[0].startswith("-"):
@@ -148,6 +150,8 @@ def _train(argv: list[str]) -> int:
     if options.seeds < 1:
         raise ValueError(f"--seeds {options.seeds}; it must be 1 or more")
     check_seed("--seed", options.seed)
+    refuse(options.eval_episodes, options.seeds)
+    refuse_more("seeds", options.seeds, LANE)
     named.check_data(argv[0], options.data, "--data")
     hyper = {field.name: getattr(options.hyper, field.name) for field in dataclasses.fields(options.hyper)}
     for name, values in hyper.items():
@@ -173,7 +177,7 @@ def _train(argv: list[str]) -> int:
     num_updates = rlzoo.updates_for(runs, options.steps)
     runs = rlzoo.spread(runs) if options.spread or several else runs
     if options.plan:
-        print(rlzoo.plan(runs, options.seeds, num_updates))
+        print(rlzoo.plan(runs, options.seeds, num_updates, eval_episodes=options.eval_episodes))
         return 0
     start = None if options.resume else _begun(module, runs, about)
 

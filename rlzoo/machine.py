@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 
+LANE = 2048  # bytes of memory that the numbers said of an agent take at the least: its key, rows of logs and results
 SHARE = 0.9  # of the device's memory that data may take; programs need the rest
 
 

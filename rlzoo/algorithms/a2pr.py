@@ -63,7 +63,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     value: nn.Module | None = None  # own module, obs -> [B, 1]
     encoder: nn.Module | None = None  # own module, (obs, action) -> [B, 4 A], mean and log std of the latent
     decoder: nn.Module | None = None  # own module, (obs, latent [B, 2 A]) -> [B, A] before the tanh
-    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one for each part
+    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one a part
 
     def __post_init__(self) -> None:
         self.at_least(1, "batch_size", "policy_delay")

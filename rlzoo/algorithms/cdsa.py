@@ -72,7 +72,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     score_network: nn.Module | None = None  # own module, (z [B, S + A], sigma [B, 1]) -> noise [B, S + A]
     inverse_network: nn.Module | None = None  # own module, (s, change [B, S]) -> [B, A] before the tanh
     forward_network: nn.Module | None = None  # own module, (s, a) -> change [B, S]
-    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one for each part
+    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one a part
 
     def __post_init__(self) -> None:
         self.choice("score", ("conditional", "single", "empirical"))

@@ -59,7 +59,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     activation: str = "relu"  # tanh, relu, swish or gelu
     actor: nn.Module | None = None  # own module, obs -> [B, A]: mean and log std of either player are one each
     critic: nn.Module | None = None  # own module, (obs, action) -> [B, 1]
-    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one for each part
+    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one a part
 
     def __post_init__(self) -> None:
         self.at_least(1, "num_envs", "num_steps", "num_updates", "batch_size", "capacity", "warmup")

@@ -61,7 +61,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     table_size: int = 64  # K, nearest states that the table keeps of each row; ours
     actor: nn.Module | None = None  # own module, obs -> [B, A] before the tanh; replaces the default
     critic: nn.Module | None = None  # own module, (obs, action) -> [B, 1]; both critics are of its form
-    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one for each part
+    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one a part
 
     def __post_init__(self) -> None:
         self.at_least(1, "batch_size", "policy_delay", "k", "table_size")

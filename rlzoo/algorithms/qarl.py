@@ -73,9 +73,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     actor: nn.Module | None = None  # own module, x -> [B, A]: the protagonist's mean and log std are one each
     adversary: nn.Module | None = None  # own module, x -> [B, F], so of the adversary
     critic: nn.Module | None = None  # own module, (x, action) -> [B, 1], of both players
-    optim: Callable[..., Any] | None = (
-        None  # own, (hyper, iterations done) -> optax transformation, or one for each part
-    )
+    optim: Callable[..., Any] | None = None  # own, (hyper, iterations done) -> optax transformation, or one a part
 
     def __post_init__(self) -> None:
         self.choice("opponent", ("quantal", "rational", "budgeted", "myopic", "none"))

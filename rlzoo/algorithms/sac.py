@@ -67,7 +67,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     layer_norm: bool = False  # before each activation
     actor: nn.Module | None = None  # own module, obs -> [B, 2 A] mean and log std, or logits; replaces the default
     critic: nn.Module | None = None  # own module, (obs, action) -> [B, 1], or obs -> [B, K] if actions are discrete
-    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one for each part
+    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one a part
 
     def __post_init__(self) -> None:
         self.at_least(1, "num_envs", "num_steps", "num_updates", "policy_delay", "batch_size", "capacity", "warmup")

@@ -73,7 +73,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     test_samples: int = 10  # actions averaged in evaluation, as in the code; 0: tanh of the mean, as the paper says
     actor_network: nn.Module | None = None  # own module, obs -> [B, 2 A], mean and raw deviation; it drops nothing
     critic_network: nn.Module | None = None  # own module, (obs, action) -> [B, 2], or quantiles; drops nothing
-    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one for each part
+    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one a part
 
     def __post_init__(self) -> None:
         self.at_least(1, "num_envs", "num_steps", "num_updates", "batch_size", "capacity", "warmup")

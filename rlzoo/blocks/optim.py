@@ -85,7 +85,7 @@ def own(config: Any, hyper: Any, step: Any, default: Any) -> Any:
     try:
         given = config.optim(hyper, step)
     except Exception as error:
-        what = " ".join(str(error).split())[:300]
+        what = " ".join(str(error).split())[:160]
         raise ValueError(
             f"config.optim fails on traced numbers: {type(error).__name__}: {what}; choose with jnp.where, not if"
         ) from error

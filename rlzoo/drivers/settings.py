@@ -36,7 +36,6 @@ from rlzoo.report.sinks import SINKS
 HALVING, PBT = ("eta", "least"), ("every", "share", "factor", "resample", "seed")
 FINITE = Between(-np.inf, np.inf, "()")
 OPTIONAL = ("samples", "in_lanes", "report_every")  # whole numbers that may be left out
-ROW = 2048  # bytes of memory that a row of results takes
 WHOLE = ("eta", "least", "every", "seed")  # of them those that count something
 
 
@@ -185,7 +184,7 @@ def refuse_too_many(study: Study) -> None:
     if study.sampler != "grid":
         sizes = {f"samples={study.samples}": study.samples or 1} | {k: x for k, x in sizes.items() if k[0] == "c"}
     sizes |= {f"seeds={study.seeds}": study.seeds}
-    machine.refuse_more(f"agents, of {' x '.join(sizes)},", math.prod(sizes.values()), ROW)
+    machine.refuse_more(f"agents, of {' x '.join(sizes)},", math.prod(sizes.values()), machine.LANE)
 
 
 def configs(study: Study) -> list[dict[str, Any]]:

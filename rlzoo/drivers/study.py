@@ -27,6 +27,7 @@ from rlzoo.algorithms import ALGORITHMS
 from rlzoo.drivers import checkpoint, memory, named
 from rlzoo.drivers import population as competing
 from rlzoo.drivers.devices import anywhere, filled, spread
+from rlzoo.drivers.evaluate import refuse
 from rlzoo.drivers.plan import Fit, fitted
 from rlzoo.drivers.ranges import Range
 from rlzoo.drivers.run import run as run_part
@@ -140,6 +141,7 @@ class _Made:
     def __init__(self, study: Study) -> None:
         self.study, self.module = study, ALGORITHMS[study.algorithm]
         refuse_too_many(study)
+        refuse(study.eval_episodes, study.seeds)
         self.env: Env = envs.make(study.env, **({} if study.backend is None else {"backend": study.backend}))
         path = str(study.data) if isinstance(study.data, str | Path) else ""
         self.data = named.load_data(self.module, path) if path else study.data
@@ -213,7 +215,7 @@ class _Made:
             left = [self.num_settings // eta**k for k in range(len(ends))]
             lengths = np.diff(ends, prepend=0)
             num_updates = max(1, round(float(np.dot(left, lengths)) / self.num_settings))
-        found = fitted(runs, study.seeds, num_updates, probe, min(chunk, ends[-1]))
+        found = fitted(runs, study.seeds, num_updates, probe, min(chunk, ends[-1]), study.eval_episodes)
         if not self.competes:
             return found
         # Between two rungs the State of those that go on is made beside the one before.

@@ -87,7 +87,10 @@ def resume(algo: Algorithm, state: Any, num_updates: int) -> tuple[Any, dict[str
     numbers, spread = (float32(algo.hyper), algo.task), devices.layout(algo, state.key.shape)
     if spread is not None:
         numbers, state = spread.numbers(*numbers), spread.gathered(state)
-    return _program(algo, state)(state, *numbers, num_updates)
+    program, num_devices = _program(algo, state), len(algo.devices or (None,))
+    what = f"{algo.name}: a call of {num_updates:,} updates"
+    memory.refuse_large(program, state, *numbers, num_updates, what=what, num_devices=num_devices)
+    return program(state, *numbers, num_updates)
 
 
 @functools.lru_cache(maxsize=64)
