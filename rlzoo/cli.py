@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -296,14 +296,12 @@ def _options(module: ModuleType, preset: Any) -> type:
     import tyro
 
     help_of = {**named.said(module.Config), **named.said(module.Hyper)}
-    hints = get_type_hints(module.Config)
 
     def option(name: str, kind: Any, default: Any) -> tuple[str, Any, Any]:
         return name, Annotated[kind, tyro.conf.arg(help=help_of.get(name, ""))], dataclasses.field(default=default)
 
-    typed = (int, float, bool, str, tuple[int, ...], tuple[float, ...])
-    plain = [name for name, kind in hints.items() if kind in typed]
-    config = [option(name, hints[name], getattr(preset.config, name)) for name in plain]
+    plain = named.plain_fields(module.Config)
+    config = [option(name, kind, getattr(preset.config, name)) for name, kind in plain.items()]
     hyper = [option(name, tuple[float, ...], (value,)) for name, value in preset.hyper._asdict().items()]
     parts = {
         "config": dataclasses.make_dataclass("config", config, frozen=True),

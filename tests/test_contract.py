@@ -16,6 +16,7 @@ from rlzoo.algorithms.config import as_dict
 from rlzoo.drivers.train import float32
 
 SMALL = {"num_envs": 4, "num_steps": 16, "num_epochs": 2, "num_minibatches": 2, "hidden": (16,)}
+TINY_PPO = ppo.Config(**SMALL)
 
 
 class Case(NamedTuple):

@@ -279,10 +279,8 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     """
     hyper = checked(hyper)
     space = bounded_box(env, "CDSA")
-    if not (np.all(np.asarray(hyper.sigma_min) > 0) and np.all(np.asarray(hyper.sigma_max) >= hyper.sigma_min)):
-        raise ValueError(
-            f"sigma_min={hyper.sigma_min}, sigma_max={hyper.sigma_max}; both must be above 0, the second not smaller"
-        )
+    if not np.all(np.asarray(hyper.sigma_max) >= hyper.sigma_min):
+        raise ValueError(f"sigma_min={hyper.sigma_min}, sigma_max={hyper.sigma_max}; the second must not be smaller")
     task = _task(dataset, env, config)
     num_states, num_rows = task.num_states, len(task.z)
     nets = _networks(num_states, task.z.shape[-1] - num_states, config)
@@ -607,6 +605,7 @@ def _lanes(own: tuple[int, ...], strength: Strength) -> tuple[int, ...]:
 
 def _checked(fitted: Fitted, strength: Strength, config: Config | None) -> Config:
     """The static choices of a correction; refused if the models cannot be used so."""
+    checked(strength, "strength")
     config = fitted.config if config is None else config
     own = replace(fitted.config, **{name: getattr(config, name) for name in ACTING})
     if own != config:
@@ -625,8 +624,6 @@ def _checked(fitted: Fitted, strength: Strength, config: Config | None) -> Confi
                 f"cdsa: {name}={given:.4g} is outside of {low:.4g} to {high:.4g}, the noise that the score was trained "
                 "on; use a number in there, or fit with other sigma_min and sigma_max"
             )
-    if not _traced(strength.reach) and not np.all(np.asarray(strength.reach) >= 0.0):
-        raise ValueError(f"reach={strength.reach}; it must be 0 or more")
     return config
 
 

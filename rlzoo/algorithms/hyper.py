@@ -43,8 +43,16 @@ class Between(NamedTuple):
         whole = {"[]": f"between {low} and {high}", "()": f"above {low} and below {high}"}
         whole |= {"[)": f"{low} or more and below {high}", "(]": f"above {low}, up to {high}"}
         if self.high == np.inf:
-            least = "finite" if self.low == -np.inf else f"{low} or more" if self.ends[0] == "[" else f"above {low}"
-            infinite = "; inf is allowed" if self.ends[1] == "]" else "" if least == "finite" else " and finite"
+            least = (
+                "a finite number"
+                if self.low == -np.inf
+                else f"{low} or more"
+                if self.ends[0] == "["
+                else f"above {low}"
+            )
+            infinite = (
+                "; inf is allowed" if self.ends[1] == "]" else "" if least == "a finite number" else " and finite"
+            )
             text = "a number" if self == ANY else least + infinite
         else:
             text = whole[self.ends]

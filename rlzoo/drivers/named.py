@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_type_hints
 
 from rlzoo import data
 from rlzoo.algorithms import ALGORITHMS
@@ -55,6 +55,12 @@ def preset_for(env: str, presets: Iterable[str], data: str = "") -> str:
     own = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", re.sub(r"-v\d+$", "", name)).lower()
     family = "brax" if suite == "brax" else "minatar" if name.endswith("MinAtar") else "classic"
     return next((preset for preset in (own, family) if preset in presets), "classic")
+
+
+def plain_fields(cls: type) -> dict[str, Any]:
+    """The fields of a `Config`, with their types, that a command line or a file can give: no networks, no functions."""
+    typed = (int, float, bool, str, tuple[int, ...], tuple[float, ...])
+    return {name: kind for name, kind in get_type_hints(cls).items() if kind in typed}
 
 
 def said(cls: type) -> dict[str, str]:

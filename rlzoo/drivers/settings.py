@@ -154,12 +154,25 @@ def read(path: str | Path) -> Study:
                 raise ValueError(f"{path}: {field} is {given[field]!r}; it must be a name or path")
     try:
         names.check("field", map(str, given), [field.name for field in dataclasses.fields(Study)])
+        if path.suffix != ".py":
+            _refuse_code(given)
         missing = [name for name in ("algorithm", "env") if given.get(name) is None]
         if missing:
             raise ValueError(f"{' and '.join(missing)} missing; the least is algorithm: ppo, env: gymnax/CartPole-v1")
         return Study(**given)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _refuse_code(given: Mapping[str, Any]) -> None:
+    """Raise for a network or a function in a file that can hold none."""
+    config, module = given.get("config"), ALGORITHMS.get(str(given.get("algorithm")))
+    if module is None or not isinstance(config, Mapping):
+        return
+    plain = named.plain_fields(module.Config)
+    for name, value in config.items():
+        if name in module.Config.__dataclass_fields__ and name not in plain and value is not None:
+            raise ValueError(f"config.{name} is {value!r}; YAML cannot name a network or a function, use a .py file")
 
 
 def settings(study: Study) -> dict[str, np.ndarray]:
