@@ -39,23 +39,15 @@ class Between(NamedTuple):
 
     def words(self) -> str:
         """Such as "between 0 and 1", or "above 0; inf is allowed"."""
-        low, high = f"{self.low:g}", f"{self.high:g}"
-        whole = {"[]": f"between {low} and {high}", "()": f"above {low} and below {high}"}
-        whole |= {"[)": f"{low} or more and below {high}", "(]": f"above {low}, up to {high}"}
-        if self.high == np.inf:
-            least = (
-                "a finite number"
-                if self.low == -np.inf
-                else f"{low} or more"
-                if self.ends[0] == "["
-                else f"above {low}"
-            )
-            infinite = (
-                "; inf is allowed" if self.ends[1] == "]" else "" if least == "a finite number" else " and finite"
-            )
-            text = "a number" if self == ANY else least + infinite
+        above = f"{self.low:g} or more" if self.ends[0] == "[" else f"above {self.low:g}"
+        if self.low == -np.inf:
+            text = "a number" if self.ends == "[]" else "a finite number"
+        elif self.high == np.inf:
+            text = above + ("; inf is allowed" if self.ends[1] == "]" else " and finite")
+        elif self.ends == "[]":
+            text = f"between {self.low:g} and {self.high:g}"
         else:
-            text = whole[self.ends]
+            text = above + (f", up to {self.high:g}" if self.ends[1] == "]" else f" and below {self.high:g}")
         return text + (", or nan" if self.nan else "")
 
     def __str__(self) -> str:

@@ -42,8 +42,8 @@ def evaluate(
 ) -> Episodes:
     """Run ``num_episodes`` episodes of every lane's policy.
 
-    What does not fit into memory at once runs in parts: the same episodes, and of a policy that draws nothing the same
-    returns bit for bit; actions that are sampled are drawn anew for each part.
+    What does not fit into memory at once runs in parts: the same resets and noise, and of a policy that draws nothing
+    the same returns to float tolerance; actions that are sampled are drawn anew for each part.
 
     Training is untouched: the keys come from ``key``, never from the State. Give another one than to training, whose
     resets it would meet again. All lanes see the same episodes (the same resets and noise), which makes the
