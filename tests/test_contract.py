@@ -73,7 +73,7 @@ A3C_BAD = (
     ({"schedule": "random", "speeds": (1.0, 2.0)}, "2 speeds for num_workers=4; give one for each worker"),
     ({"schedule": "random", "speeds": (1.0, 2.0, 0.0, 1.0)}, "speeds=.*; each must be a positive number"),
     ({"schedule": "round-robin", "speeds": (1.0, 2.0, 3.0, 1.0)}, "schedule='round-robin' has none; use"),
-    ({"schedule_seed": -1}, "schedule_seed=-1; it must be a whole number, 0 or more"),
+    ({"schedule_seed": -1}, "schedule_seed=-1; it must be a whole number from 0 to"),
 )
 A3C_SMALL = {"num_workers": 4, "t_max": 8, "hidden": (16,)}
 RANDOM = {"schedule": "random", "speeds": (1.0, 1.0, 2.0, 4.0)}
@@ -424,7 +424,7 @@ def test_every_hyper_has_an_effect(built):
 
 
 def test_every_number_is_held_in_its_range(built):
-    """One outside of it is refused by name, before anything is traced; the default, and what `make` filled in, is not."""
+    """One outside of it is refused by name, before anything is traced; the default is not."""
     algo, ranges = built.algo, ranges_of(type(built.algo.hyper))
     assert set(ranges) == set(algo.hyper._fields)
     for name, allowed in ranges.items():

@@ -414,7 +414,7 @@ def test_wrong_values_of_structure_are_named(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-# --- numbers that are not finite, single parameters, sizes -------------------------------------------------------------
+# --- numbers that are not finite, single parameters, sizes ------------------------------------------------------------
 
 
 def test_infinite_numbers_are_swept_written_and_known_again(file, tmp_path):
@@ -449,7 +449,7 @@ def test_settings_compete_under_one_value_of_a_parameter(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("sampler: random\nsamples: 2000000000\nhyper: {gamma: {low: 0.1, high: 0.2}}", "2,000,000,000 agents, of samp"),
+        ("sampler: random\nsamples: 2000000000\nhyper: {gamma: {low: 0.1, high: 0.2}}", "2,000,000,000 agents, of sam"),
         ("seeds: 1000000000000", "1,000,000,000,000 agents, of seeds=1000000000000, take .*; use [0-9,]+ or fewer"),
         (f"hyper: {{gamma: {[i / 2000 for i in range(1000)]}, gae_lambda: {[i / 2000 for i in range(1000)]}, "
          f"clip_eps: {[1 + i for i in range(1000)]}}}\nseeds: 1000", "1,000,000,000,000 agents, of hyper.gamma x "),
