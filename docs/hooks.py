@@ -12,6 +12,7 @@ from typing import Any
 from mkdocs.structure.files import File
 
 import rlzoo
+from rlzoo.algorithms.hyper import ranges_of
 from rlzoo.drivers import named
 
 ROOT = Path(__file__).parent.parent
@@ -211,8 +212,10 @@ def eject_command(name: str, module: ModuleType) -> str:
 
 def fields(cls: Any, presets: dict[str, Any]) -> list[str]:
     """A row a field of a `Config` or of numbers: its default, what presets put in its place, what it is, its source."""
-    said = named.comments(cls)
-    lines = ["| field | default | presets | |", "|---|---|---|---|"]
+    said, ranges = named.comments(cls), ranges_of(cls)
+    numbers = bool(ranges)
+    lines = ["| field | default | range | presets | |" if numbers else "| field | default | presets | |"]
+    lines.append("|---|---|---|---|---|" if numbers else "|---|---|---|---|")
     for field in inspect.get_annotations(cls):
         default = getattr(cls(), field)
         others: dict[str, list[str]] = {}
@@ -222,7 +225,8 @@ def fields(cls: Any, presets: dict[str, Any]) -> list[str]:
                 others.setdefault(f"`{value}`", []).append(preset)
         given = ", ".join(f"{value} {' '.join(names)}" for value, names in others.items())
         what = prose(said.get(field, "")).replace("|", "\\|")
-        lines.append(f"| `{field}` | `{default}` | {given} | {what} |")
+        allowed = f" {ranges[field]} |" if numbers else ""
+        lines.append(f"| `{field}` | `{default}` |{allowed} {given} | {what} |")
     return [*lines, ""]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -147,7 +147,9 @@ def _train(argv: list[str]) -> int:
 
     import rlzoo
     from rlzoo.drivers import checkpoint
-    from rlzoo.names import unknown
+    from rlzoo.drivers.evaluate import refuse
+    from rlzoo.machine import LANE, refuse_more
+    from rlzoo.names import check_seed, unknown
 
     if not argv or argv[0].startswith("-"):
         print(f"usage: rlzoo train {{{','.join(rlzoo.ALGORITHMS)}}} --env ENV …")
@@ -172,10 +174,13 @@ def _train(argv: list[str]) -> int:
     several = _connect(options)
     if options.seeds < 1:
         raise ValueError(f"--seeds {options.seeds}; it must be 1 or more")
+    check_seed("--seed", options.seed)
+    refuse(options.eval_episodes, options.seeds)
+    refuse_more("seeds", options.seeds, LANE)
     named.check_data(algorithm, options.data, "--data")
     hyper = {field.name: getattr(options.hyper, field.name) for field in dataclasses.fields(options.hyper)}
     for name, values in hyper.items():
-        if not values or len(set(values)) < len(values):
+        if not values or len(set(map(str, values))) < len(values):
             what = "the same number twice" if values else "no number"
             raise ValueError(f"--hyper.{name.replace('_', '-')} got {what}; give one, or several to sweep")
     about = {
@@ -200,7 +205,7 @@ def _train(argv: list[str]) -> int:
     num_updates = rlzoo.updates_for(runs, options.steps)
     runs = rlzoo.spread(runs) if options.spread or several else runs
     if options.plan:
-        print(rlzoo.plan(runs, options.seeds, num_updates))
+        print(rlzoo.plan(runs, options.seeds, num_updates, eval_episodes=options.eval_episodes))
         return 0
     start = None if options.resume else _begun(module, runs, about)
 
@@ -329,7 +334,9 @@ def _episodes_key(seed: int) -> Any:
     import jax
 
     from rlzoo.drivers.evaluate import EVALUATION_SEED
+    from rlzoo.names import check_seed
 
+    check_seed("--seed", seed)
     return jax.random.fold_in(jax.random.key(EVALUATION_SEED), seed)
 
 
@@ -337,15 +344,13 @@ def _options(module: ModuleType, preset: Any) -> type:
     """`TrainOptions` with ``config`` and ``hyper`` of an algorithm, their defaults from the preset."""
     import tyro
 
-    help_of = {**named.comments(module.Config), **named.comments(module.Hyper)}
-    hints = get_type_hints(module.Config)
+    help_of = {**named.said(module.Config), **named.said(module.Hyper)}
 
     def option(name: str, kind: Any, default: Any) -> tuple[str, Any, Any]:
         return name, Annotated[kind, tyro.conf.arg(help=help_of.get(name, ""))], dataclasses.field(default=default)
 
-    typed = (int, float, bool, str, tuple[int, ...], tuple[float, ...])
-    plain = [name for name, kind in hints.items() if kind in typed]
-    config = [option(name, hints[name], getattr(preset.config, name)) for name in plain]
+    plain = named.plain_fields(module.Config)
+    config = [option(name, kind, getattr(preset.config, name)) for name, kind in plain.items()]
     hyper = [option(name, tuple[float, ...], (value,)) for name, value in preset.hyper._asdict().items()]
     parts = {
         "config": dataclasses.make_dataclass("config", config, frozen=True),
@@ -665,7 +670,7 @@ def _list(argv: list[str]) -> int:
             ("Hyper: traced, any field may be swept", module.Hyper),
         ):
             print(f"  {title}")
-            defaults, said = cls()._asdict() if hasattr(cls, "_asdict") else vars(cls()), named.comments(cls)
+            defaults, said = cls()._asdict() if hasattr(cls, "_asdict") else vars(cls()), named.said(cls)
             for field, value in defaults.items():
                 print(f"    {field:20} {value!s:12} {said.get(field, '')}")
     for suite, module in SUITES.items():

@@ -87,6 +87,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--evaluations", type=int, default=20, help="in the course of training (default: %(default)s)")
     options = parser.parse_args()
+    if not 0 <= options.seed < 2**32:
+        parser.error("--seed must be from 0 to 4294967295")
 
     algo = build()
     train, evaluate = training(algo), evaluation(algo, num_episodes=32)

@@ -615,8 +615,8 @@ def test_bad_input():
     for strength, message in (
         (far()._replace(sigma=2.0), r"sigma=2 is outside of 0.01 to 1, the noise that the score was trained on"),
         (rlzoo.grid(far(), sigma=[0.1, 1e-4]), r"sigma=0.0001 is outside of"),
-        (far()._replace(sigma=float("nan")), r"sigma=nan is outside of"),
-        (far()._replace(reach=-1.0), r"reach=-1.0; it must be 0 or more"),
+        (far()._replace(sigma=float("nan")), r"strength.sigma=nan; it must be above 0"),
+        (far()._replace(reach=-1.0), r"strength.reach=-1; it must be 0 or more"),
         (far()._replace(weight=jnp.ones((2, 2))), r"strength.weight has shape \[2, 2\]; allowed: \[\] or \[H\]"),
         (far()._replace(weight=jnp.ones(2), sigma=jnp.full(3, 0.1)), "one length, got strength.weight: 2, strength.si"),
     ):
@@ -645,8 +645,8 @@ def test_bad_input():
     with pytest.raises(ValueError, match="td3_bc \\+ cdsa is corrected already"):
         cdsa.corrected(*cdsa.corrected(algo, state, fitted), fitted)
     for hyper, message in (
-        (HYPER._replace(sigma_min=0.0), "sigma_min=0.0, sigma_max=1.0; both must be above 0"),
-        (HYPER._replace(sigma_min=2.0), "sigma_min=2.0, sigma_max=1.0; both must be above 0, the second not smaller"),
+        (HYPER._replace(sigma_min=0.0), "hyper.sigma_min=0; it must be above 0 and finite"),
+        (HYPER._replace(sigma_min=2.0), "sigma_min=2.0, sigma_max=1.0; the second must not be smaller"),
         (HYPER._replace(anneal_steps=float("inf")), "anneal_steps=inf says no length; give num_updates"),
         (HYPER._replace(ema_decay=jnp.ones(2)), "fit trains one set of models; sweep cdsa.make"),
     ):

@@ -13,9 +13,11 @@ from helpers import assert_close, assert_same_bits, copy, named_leaves, plane, p
 import rlzoo
 from rlzoo import a2c, a2pr, a3c, bc, cdsa, cpl, ga3c, iql, mixed_ne, p_iql, ppo, prdc, qarl, sac, stac, td3_bc
 from rlzoo.algorithms.config import as_dict
+from rlzoo.algorithms.hyper import ranges_of
 from rlzoo.drivers.train import float32
 
 SMALL = {"num_envs": 4, "num_steps": 16, "num_epochs": 2, "num_minibatches": 2, "hidden": (16,)}
+TINY_PPO = ppo.Config(**SMALL)
 
 
 class Case(NamedTuple):
@@ -71,7 +73,7 @@ A3C_BAD = (
     ({"schedule": "random", "speeds": (1.0, 2.0)}, "2 speeds for num_workers=4; give one for each worker"),
     ({"schedule": "random", "speeds": (1.0, 2.0, 0.0, 1.0)}, "speeds=.*; each must be a positive number"),
     ({"schedule": "round-robin", "speeds": (1.0, 2.0, 3.0, 1.0)}, "schedule='round-robin' has none; use"),
-    ({"schedule_seed": -1}, "schedule_seed=-1; it must be a whole number, 0 or more"),
+    ({"schedule_seed": -1}, "schedule_seed=-1; it must be a whole number from 0 to"),
 )
 A3C_SMALL = {"num_workers": 4, "t_max": 8, "hidden": (16,)}
 RANDOM = {"schedule": "random", "speeds": (1.0, 1.0, 2.0, 4.0)}
@@ -423,6 +425,23 @@ def test_every_hyper_has_an_effect(built):
         lane = named_leaves(rlzoo.lane(state, i + 1, 0))
         noticed = any(not np.array_equal(a, b) for (_, a), (_, b) in zip(base, lane, strict=True))
         assert noticed != (name in built.case.idle), f"{name} has {'an' if noticed else 'no'} effect"
+
+
+def test_every_number_is_held_in_its_range(built):
+    """One outside of it is refused by name, before anything is traced; the default is not."""
+    algo, ranges = built.algo, ranges_of(type(built.algo.hyper))
+    assert set(ranges) == set(algo.hyper._fields)
+    for name, allowed in ranges.items():
+        assert allowed.holds(getattr(algo.hyper, name))
+        outside = next(x for x in (-1.0, 2.0, math.inf, math.nan) if not allowed.holds(x))
+        wrong = algo.hyper._replace(**{name: outside})
+        for give in (
+            lambda: rlzoo.init(algo._replace(hyper=wrong), KEY),  # noqa: B023
+            lambda: rlzoo.sweep(algo, wrong),  # noqa: B023
+            lambda: rlzoo.grid(algo.hyper, **{name: [getattr(algo.hyper, name), outside]}),  # noqa: B023
+        ):
+            with pytest.raises(ValueError, match=f"hyper.{name}={outside:g}|hyper.{name} is nan, where"):
+                give()
 
 
 def test_wrong_config_says_what_to_do(built):

@@ -1,6 +1,7 @@
 """Training, sweeping, evaluating, saving and running, whichever the algorithm."""
 
 import dataclasses
+import importlib
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_same_bits, copy
+from helpers import assert_close, assert_same_bits, copy
 
 import rlzoo
 from rlzoo import ppo, sac
@@ -24,6 +25,7 @@ from rlzoo.drivers.train import compiled_chunk, default_in_lanes
 from rlzoo.report import sinks
 from rlzoo.types import Algorithm
 
+evaluating = importlib.import_module("rlzoo.drivers.evaluate")
 KEY = jax.random.key(5)
 KEYS = jax.random.split(KEY, 2)
 
@@ -215,11 +217,11 @@ def test_snapshots_are_the_policies_of_one_training(tiny):
 
 
 def test_a_lane_that_goes_nan_leaves_the_others_alone(tiny):
-    broken = rlzoo.sweep(tiny, tiny.hyper._replace(learning_rate=jnp.array([1e-3, jnp.nan])))
+    broken = rlzoo.sweep(tiny, tiny.hyper._replace(learning_rate=jnp.array([1e-3, 1e38])))
     whole = rlzoo.sweep(tiny, tiny.hyper._replace(learning_rate=jnp.array([1e-3, 1e-3])))
     state, reference = (rlzoo.train(algo, KEYS, 3)[0] for algo in (broken, whole))
     assert_same_bits(rlzoo.lane(state, 0, 1), rlzoo.lane(reference, 0, 1))
-    assert np.isnan(jax.tree.leaves(rlzoo.lane(state, 1, 0).params)[0]).all()
+    assert not np.isfinite(jax.tree.leaves(rlzoo.lane(state, 1, 0).params)[0]).any()
 
 
 # --- evaluate --------------------------------------------------------------------------------------------------------
@@ -291,6 +293,64 @@ def test_evaluation_errors(tiny, trained, runs):
 
 
 # --- checkpoints -----------------------------------------------------------------------------------------------------
+
+
+def test_evaluation_that_does_not_fit_runs_in_parts(runs, trained, tiny, monkeypatch):
+    from rlzoo.drivers import memory
+
+    whole = rlzoo.evaluate(runs, tiny.env, trained, KEY, 7)
+    errors = rlzoo.value_error(runs, tiny.env, trained, KEY, 7)
+    grid = rlzoo.envs.vary(tiny.env, {"gravity": [9.0, 11.0]})
+    robust = rlzoo.robustness(runs, tiny.env, trained, KEY, 7, grid)
+    sizes, looked = [], evaluating._at_a_time
+
+    def noted(*arguments, **options):
+        sizes.append(looked(*arguments, **options))
+        return sizes[-1]
+
+    monkeypatch.setattr(evaluating, "_at_a_time", noted)
+    lanes = trained.key.size
+    programs = evaluating._programs(runs, tiny.env, True, evaluating._checked(runs, tiny.env, trained, 7, None)[1], 2)
+    peak = memory.peak(programs(7), trained, runs.task, KEY)
+    room = memory.size_in_bytes((trained, runs.task)) + 7 * lanes * evaluating.RESULT + 0.5 * peak
+    monkeypatch.setattr(evaluating, "device_memory", lambda: int(room / 0.9))
+    assert_same_bits(rlzoo.evaluate(runs, tiny.env, trained, KEY, 7), whole)
+    assert sizes == [3]
+    assert_close(rlzoo.robustness(runs, tiny.env, trained, KEY, 7, grid), robust, rtol=1e-4)
+    monkeypatch.setattr(evaluating, "_at_a_time", lambda *arguments, **options: 3)
+    np.testing.assert_allclose(rlzoo.value_error(runs, tiny.env, trained, KEY, 7), errors, rtol=1e-4)
+    sampled = rlzoo.evaluate(runs, tiny.env, trained, KEY, 7, deterministic=False)  # other actions, all episodes
+    assert sampled.returns.shape == whole.returns.shape and (sampled.lengths >= 1).all()
+    monkeypatch.setattr(evaluating, "_at_a_time", looked)
+    monkeypatch.setattr(evaluating, "device_memory", lambda: 1000)
+    with pytest.raises(ValueError, match="ppo: not even one episode of . agents can be evaluated at a time"):
+        rlzoo.evaluate(runs, tiny.env, trained, KEY, 7)
+
+
+def test_more_episodes_than_fit_are_refused(tiny, trained, runs):
+    with pytest.raises(ValueError, match="num_episodes=10000000000; it must be a whole number from 0 to 2,147,483,647"):
+        rlzoo.evaluate(runs, tiny.env, trained, KEY, 10**10)
+    with pytest.raises(ValueError, match="num_episodes=10000000000"):
+        rlzoo.run(runs, KEYS, 1, eval_episodes=10**10)
+
+
+def test_a_none_among_the_parameters_of_an_environment_is_no_leaf():
+    """Of one's own environment, or real Craftax: swept, evaluated, varied, and planned."""
+    env = rlzoo.envs.make("probe/constant-reward")
+    inner = {"scale": jnp.float32(1.0), "option": None}
+    env = env._replace(params=inner)
+    algo = ppo.make(env, ppo.Config(num_envs=2, num_steps=8, num_epochs=1, num_minibatches=1, hidden=(4,)))
+    runs = rlzoo.sweep(algo, rlzoo.grid(algo.hyper, gamma=[0.9, 0.99]), inner | {"scale": jnp.array([1.0, 2.0])})
+    state, metrics = rlzoo.train(runs, KEYS, 2)
+    assert metrics["loss/value"].shape == (2, 2, 2) and state.key.shape == (2, 2)
+    assert rlzoo.evaluate(runs, env, state, KEY, 3).returns.shape == (2, 2, 3)
+    assert rlzoo.setting(runs, 1).task == {"scale": 2.0, "option": None}
+    grid = rlzoo.envs.vary(env, {"scale": [1.0, 2.0, 3.0]})
+    assert grid["option"] is None
+    found = rlzoo.robustness(runs, env, state, KEY, 3, grid).returns
+    np.testing.assert_allclose(found[2], 3.0 * found[0])
+    with pytest.raises(ValueError, match="hyper.gamma: 2, task..scale..: 3"):
+        rlzoo.sweep(algo, rlzoo.grid(algo.hyper, gamma=[0.9, 0.99]), grid)
 
 
 def test_save_and_load_of_one_agent_and_of_a_sweep(tiny, runs, trained, tmp_path):
@@ -492,12 +552,12 @@ def test_run_needs_a_checkpoint_to_resume(runs, tmp_path):
 
 
 def test_run_reports_the_lane_that_fails(tiny, capsys):
-    broken = rlzoo.sweep(tiny, tiny.hyper._replace(learning_rate=jnp.array([1e-3, jnp.nan])))
+    broken = rlzoo.sweep(tiny, tiny.hyper._replace(learning_rate=jnp.array([1e-3, 1e38])))
     result = rlzoo.run(broken, KEYS, 4, report_every=2, eval_episodes=0)
     assert [(f.setting, f.seed, f.update) for f in result.failures] == [(1, 0, 1), (1, 1, 1)]
-    assert np.isnan(result.failures[0].hyper["learning_rate"]) and result.failures[0].metric == "loss/policy"
+    assert result.failures[0].hyper["learning_rate"] > 1e37 and result.failures[0].metric == "loss/policy"
     text = capsys.readouterr().out
-    assert "lane (setting 1, seed 0) is non-finite since update 1 (loss/policy); learning_rate=nan" in text
+    assert "lane (setting 1, seed 0) is non-finite since update 1 (loss/policy); learning_rate=1e+38" in text
     assert np.isfinite(result.metrics["loss/policy"][:, 0]).all()
 
 

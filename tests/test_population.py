@@ -61,7 +61,7 @@ def test_sobol_leaves_no_part_empty():
     [
         ({"ranges": {"lr": [1.0]}}, "unknown hyperparameter 'lr'"),
         ({"method": "halton"}, "unknown sampler 'halton'"),
-        ({"num_settings": 0}, "num_settings=0; it must be 1 or more"),
+        ({"num_settings": 0}, "num_settings=0; it must be a whole number, 1 or more"),
         ({"ranges": {}}, "nothing to sample"),
         ({"ranges": {"gamma": []}}, "gamma is .*; give a Range, or a sequence of numbers"),
         ({"ranges": {"gamma": 0.9}}, "gamma is 0.9; give a Range, or a sequence of numbers"),
@@ -317,14 +317,15 @@ def test_a_population_that_is_stopped_goes_on_bit_for_bit(settings, evolved, tmp
 
 
 def test_a_failed_setting_is_replaced(settings):
-    """Learning rates that blow the parameters up: one setting of two, and then both."""
-    numbers = settings.base.hyper._replace(learning_rate=jnp.array([3e-3, jnp.inf]))
+    """Losses that blow the parameters up: one setting of two, and then both."""
+    rates = settings.base.hyper._replace(learning_rate=jnp.full(2, 3e-3))
+    numbers = rates._replace(value_coef=jnp.array([0.5, 3e38]))
     runs = rlzoo.sweep(settings.base, numbers)
     done = rlzoo.pbt(runs, KEYS, 4, 2, RATES, **QUIET)
     np.testing.assert_array_equal(np.isnan(done.lineage.scores), [[False, True], [False, False]])
     np.testing.assert_array_equal(done.lineage.parents, [[0, 0]])
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(done.state.params))
-    runs = rlzoo.sweep(settings.base, numbers._replace(learning_rate=jnp.full(2, jnp.inf)))
+    runs = rlzoo.sweep(settings.base, rates._replace(value_coef=jnp.full(2, 3e38)))
     with pytest.raises(ValueError, match="after update 2 every setting has a seed that is not finite"):
         rlzoo.pbt(runs, KEYS, 4, 2, RATES, **QUIET)
 

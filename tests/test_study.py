@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import signal
 
 import jax
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 import rlzoo
 from rlzoo import Range, study
+from rlzoo.blocks import optim
 from rlzoo.drivers import settings as reading
 from rlzoo.drivers import study as training
 from rlzoo.drivers.plan import Fit
@@ -118,9 +120,9 @@ study = {"algorithm": "ppo", "env": rlzoo.envs.make("gymnax/Acrobot-v1"), "sampl
         ("algorithm: ppo\nenv: x\nconfig: {gamma: 0.9}", "config.gamma is a traced number: put it under hyper"),
         ("algorithm: ppo\nenv: x\nhyper: {gama: 0.9}", "unknown field of hyper 'gama'; did you mean 'gamma'"),
         ("algorithm: ppo\nenv: x\nhyper: [1]", r"hyper is \[1\]; it must be fields with their values"),
-        ("algorithm: ppo\nenv: x\nhyper: {gamma: high}", "hyper.gamma is 'high'; it must be a finite number"),
-        ("algorithm: ppo\nenv: x\nhyper: {gamma: true}", "hyper.gamma is True; it must be a finite number"),
-        ("algorithm: ppo\nenv: x\nhyper: {gamma: .nan}", "hyper.gamma is nan; it must be a finite number"),
+        ("algorithm: ppo\nenv: x\nhyper: {gamma: high}", "hyper.gamma is 'high'; it must be between 0 and 1"),
+        ("algorithm: ppo\nenv: x\nhyper: {gamma: true}", "hyper.gamma is True; it must be between 0 and 1"),
+        ("algorithm: ppo\nenv: x\nhyper: {gamma: .nan}", "hyper.gamma is nan; it must be between 0 and 1"),
         ("algorithm: ppo\nenv: x\nhyper: {gamma: [0.9, 0.9]}", "hyper.gamma has the same number twice"),
         ("algorithm: ppo\nenv: x\nhyper: {gamma: []}", "hyper.gamma has no number"),
         ("algorithm: ppo\nenv: x\nhyper: {gamma: {low: 1}}", "a range needs low and high"),
@@ -151,7 +153,10 @@ study = {"algorithm": "ppo", "env": rlzoo.envs.make("gymnax/Acrobot-v1"), "sampl
         ("algorithm: ppo\nsteps: !!int ''", "is not readable: "),
         ("algorithm: ppo\nhyper: !!map [a]", "is not readable: ConstructorError"),
         ("{" + ", ".join(f"k{i}" for i in range(100_000)) + "}", "field 'k0'"),
-        ("algorithm: ppo\nenv: x\nseed: 5_000_000_000", "seed is 5000000000; it must be 4294967295 or less"),
+        (
+            "algorithm: ppo\nenv: x\nseed: 5_000_000_000",
+            "seed=5000000000; it must be a whole number from 0 to 4294967295",
+        ),
         ("algorithm: ppo\nenv: x\nsinks: [cvs]", "unknown sink 'cvs'; did you mean 'csv'"),
         ("algorithm: [", "is not readable"),
         ("[" * 100_000, "is not readable"),
@@ -292,15 +297,11 @@ def test_groups_of_a_structure_share_its_program(gammas, monkeypatch):
 
 
 def test_structure_of_all_kinds_is_a_cell_and_known_again():
-    given = study.Study(**LEAST, config={"hidden": [(64,), (64, 64)], "network": Net()})
+    given = study.Study(**LEAST, config={"hidden": [(64,), (64, 64)], "optim": lambda *given: optim.adam(1e-3, 1.0)})
     made = training._Made(given)
     rows = [made._numbers(training.Part(i, 0, 1, None), {}) for i in (0, 1)]
     assert rows == [{"config/hidden": "[64]"}, {"config/hidden": "[64, 64]"}]
     assert json.dumps(made.about()) == json.dumps(training._Made(given).about()) and " at 0x" not in str(made.about())
-
-
-class Net:
-    """No flax module, but `repr` has its address."""
 
 
 def test_what_is_resumed_is_what_was_begun(gammas, trained, tmp_path):
@@ -411,3 +412,58 @@ def test_wrong_values_of_structure_are_named(tmp_path):
     with pytest.raises(ValueError, match="env_steps=100 is not a whole number of updates of 64 steps"):
         study.run(study.Study(**(SMALL | {"steps": 100})), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+# --- numbers that are not finite, single parameters, sizes ------------------------------------------------------------
+
+
+def test_infinite_numbers_are_swept_written_and_known_again(file, tmp_path):
+    """Once as YAML has them, once as the command line does; with an empty number where `make` fills one in."""
+    path = file(
+        "algorithm: ppo\nenv: probe/constant-reward\nsteps: 16\neval_episodes: 1\n"
+        "config: {num_envs: 2, num_steps: 8, num_epochs: 1, num_minibatches: 1, hidden: [4]}\n"
+        "hyper: {anneal_steps: [.inf, 1e6], target_kl: inf}\n"
+    )
+    asked = study.read(path)
+    assert asked.hyper == {"anneal_steps": (math.inf, 1e6), "target_kl": (math.inf,)}
+    rows = study.run(asked, tmp_path / "out", quiet=True)
+    assert [row["hyper/anneal_steps"] for row in rows] == [math.inf, 1e6]
+    assert study.run(study.read(path), tmp_path / "out", resume=True, quiet=True) == rows
+    made = training._Made(
+        study.Study("sac", "gymnax/Pendulum-v1", hyper={"target_entropy": [math.nan, -2.0], "tau": [0.1]})
+    )
+    assert made.runs(made.whole(0)).hyper.target_entropy.tolist() == [-1.0, -2.0]
+    assert made._numbers(made.whole(0), {"hyper/target_entropy": math.nan}) == {"hyper/target_entropy": -1.0}
+    assert json.loads(json.dumps(made.about())) is not None
+
+
+def test_settings_compete_under_one_value_of_a_parameter(tmp_path):
+    given = study.Study(**LEAST | SMALL, params={"gravity": 12.0}, hyper={"gamma": [0.9, 0.99]}, halving={"eta": 2})
+    made = training._Made(given)
+    runs = made.runs(made.whole(0))
+    assert runs.task.gravity.shape == () and float(runs.task.gravity) == 12.0
+    assert made.ends(made.whole(0))
+    assert len(training._Made(dataclasses.replace(given, halving=None)).runs(made.whole(0)).task.gravity) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sampler: random\nsamples: 2000000000\nhyper: {gamma: {low: 0.1, high: 0.2}}", "2,000,000,000 agents, of sam"),
+        ("seeds: 1000000000000", "1,000,000,000,000 agents, of seeds=1000000000000, take .*; use [0-9,]+ or fewer"),
+        (f"hyper: {{gamma: {[i / 2000 for i in range(1000)]}, gae_lambda: {[i / 2000 for i in range(1000)]}, "
+         f"clip_eps: {[1 + i for i in range(1000)]}}}\nseeds: 1000", "1,000,000,000,000 agents, of hyper.gamma x "),
+        ("eval_episodes: 10000000000", "num_episodes=10000000000; it must be a whole number from 0 to 2,147,483,647"),
+        ("eval_episodes: 2000000000\nseeds: 1000", "2,000,000,000 episodes in an evaluation of 1,000 agents take"),
+    ],
+)  # fmt: skip
+def test_sizes_are_counted_before_anything_is_made(file, text, message):
+    with pytest.raises(ValueError, match=message):
+        training._Made(study.read(file(f"algorithm: ppo\nenv: gymnax/CartPole-v1\n{text}\n")))
+
+
+@pytest.mark.parametrize("given", ["os.system", "[a, b]", "3"])
+def test_yaml_names_no_network(file, given):
+    with pytest.raises(ValueError, match=r"config.network is .*; YAML cannot name a network or a function, use a .py"):
+        study.read(file(f"algorithm: ppo\nenv: gymnax/CartPole-v1\nconfig: {{network: {given}}}\n"))
+    assert study.read(file("algorithm: ppo\nenv: x\nconfig: {network: null}\n")).config == {"network": None}

@@ -32,6 +32,7 @@ import optax
 
 from rlzoo.algorithms.a3c import actor_critic_loss
 from rlzoo.algorithms.config import Preset, Presets, Structure
+from rlzoo.algorithms.hyper import Bound, Decay, Positive, Rate, Share, Steps, Weight, checked, numbers
 from rlzoo.blocks import moments, networks, optim, returns, rollout
 from rlzoo.types import Algorithm, Env
 
@@ -48,7 +49,9 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     init_std: float = 1.0  # of a continuous policy at the start, in units of half the action box
     normalise_obs: bool = False  # by running moments, which the state carries
     normalise_reward: bool = False  # by the running standard deviation of the discounted return
+    anneal: str = "linear"  # how the rate falls to 0 over anneal_steps: linear or cosine
     network: nn.Module | None = None  # own module, obs -> (distribution, value); replaces hidden, activation, init_std
+    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> an optax transformation
 
     def __post_init__(self) -> None:
         self.at_least(1, "num_envs", "num_steps")
@@ -56,18 +59,20 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
         self.widths("hidden")
         self.choice("activation", networks.ACTIVATIONS)
         self.positive("init_std")
+        self.choice("anneal", optim.ANNEALING)
 
 
+@numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
-    learning_rate: float = 7e-4  # of the optimiser
-    anneal_steps: float = INF  # environment steps until the rate has fallen linearly to 0; inf: constant
-    gamma: float = 0.99  # discount per environment step
-    gae_lambda: float = 1.0  # trace decay per environment step; 1: the paper's longest n-step return
-    entropy_coef: float = 0.01  # beta of the paper's Section 4, reward units per nat
-    value_coef: float = 0.5  # on half the squared error
-    max_grad_norm: float = 0.5  # global L2 norm of the mean gradient; inf: not clipped
-    decay: float = 0.99  # of the average of squared gradients: RMSProp's, or Adam's beta_2
-    eps: float = 1e-5  # RMSProp's inside its root, Adam's outside
+    learning_rate: Rate = 7e-4  # of the optimiser
+    anneal_steps: Steps = INF  # environment steps until the rate has fallen linearly to 0; inf: constant
+    gamma: Share = 0.99  # discount per environment step
+    gae_lambda: Share = 1.0  # trace decay per environment step; 1: the paper's longest n-step return
+    entropy_coef: Weight = 0.01  # beta of the paper's Section 4, reward units per nat
+    value_coef: Weight = 0.5  # on half the squared error
+    max_grad_norm: Bound = 0.5  # global L2 norm of the mean gradient; inf: not clipped
+    decay: Decay = 0.99  # of the average of squared gradients: RMSProp's, or Adam's beta_2
+    eps: Positive = 1e-5  # RMSProp's inside its root, Adam's outside
 
 
 class State(NamedTuple):  # all the next update needs, and nothing else
@@ -88,7 +93,9 @@ class Actor(NamedTuple):  # what acting needs
 
 def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorithm:
     """A2C for an environment: see `Config` for its structure, `Hyper` for its numbers, `presets` for tuned pairs."""
-    network = config.network or networks.actor_critic(env, config.hidden, config.activation, config.init_std)
+    hyper = checked(hyper)
+    default = networks.actor_critic(env, config.hidden, config.activation, config.init_std)
+    network = networks.own(config, "network", default, env.obs_space.shape, batches=((3,), (2, 3)))
     forward: Callable[..., Any] = network.apply  # params, normalised obs -> distribution, value
     batch_size = config.num_envs * config.num_steps
 
@@ -96,8 +103,9 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         return moments.normalise(obs_moments, obs) if config.normalise_obs else obs
 
     def optimiser(hyper, step):
-        rate = optim.anneal(hyper.learning_rate, jnp.float32(batch_size) * step, hyper.anneal_steps)
-        return optim.OPTIMISERS[config.optimiser](rate, hyper.max_grad_norm, hyper.decay, hyper.eps)
+        rate = optim.ANNEALING[config.anneal](hyper.learning_rate, jnp.float32(batch_size) * step, hyper.anneal_steps)
+        default = optim.OPTIMISERS[config.optimiser](rate, hyper.max_grad_norm, hyper.decay, hyper.eps)
+        return optim.own(config, hyper, step, default)
 
     def actor(state):
         return Actor(state.params, state.obs_moments)

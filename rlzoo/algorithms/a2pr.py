@@ -26,17 +26,20 @@ those for medium-replay and medium-expert and ``hopper_random`` of earlier versi
 two for random are ours, by analogy, and those for Pendulum ours, chosen on other keys than those of the results.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
 from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
+from rlzoo.algorithms.hyper import Limit, Positive, Rate, Real, Share, Weight, checked, numbers
 from rlzoo.algorithms.td3_bc import critic_loss, smoothed, td_target, unscaled, value_loss
 from rlzoo.blocks import networks, optim, replay
 from rlzoo.data.dataset import Dataset, Moments, normalise, task_of
@@ -55,6 +58,12 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     activation: str = "relu"  # tanh, relu, swish or gelu
     normalise_obs: bool = True  # by the dataset's mean and standard deviation + 0.001
     detach_target: bool = False  # True: no gradient through the VAE's action in the policy's loss
+    actor: nn.Module | None = None  # own module, obs -> [B, A] before the tanh; replaces the default
+    critic: nn.Module | None = None  # own module, (obs, action) -> [B, 1]; both critics are of its form
+    value: nn.Module | None = None  # own module, obs -> [B, 1]
+    encoder: nn.Module | None = None  # own module, (obs, action) -> [B, 4 A], mean and log std of the latent
+    decoder: nn.Module | None = None  # own module, (obs, latent [B, 2 A]) -> [B, A] before the tanh
+    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one a part
 
     def __post_init__(self) -> None:
         self.at_least(1, "batch_size", "policy_delay")
@@ -62,20 +71,21 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
         self.choice("activation", networks.ACTIVATIONS)
 
 
+@numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
-    actor_learning_rate: float = 3e-4  # of Adam
-    critic_learning_rate: float = 3e-4  # of Adam
-    value_learning_rate: float = 3e-4  # of Adam
-    vae_learning_rate: float = 1e-3  # of Adam
-    gamma: float = 0.99  # discount per environment step
-    tau: float = 0.005  # step of the targets towards what they follow
-    policy_noise: float = 0.2  # standard deviation of the noise on the target's action, of actions in [-1, 1]
-    noise_clip: float = 0.5  # bound of that noise
-    alpha: float = 2.5  # weight of the value against the regularisation
-    vae_weight: float = 1.0  # of the VAE's reconstruction
-    mask_weight: float = 1.0  # of the policy's regression
-    reward_scale: float = 1.0  # rewards are scale r + shift
-    reward_shift: float = 0.0  # reward units
+    actor_learning_rate: Rate = 3e-4  # of Adam
+    critic_learning_rate: Rate = 3e-4  # of Adam
+    value_learning_rate: Rate = 3e-4  # of Adam
+    vae_learning_rate: Rate = 1e-3  # of Adam
+    gamma: Share = 0.99  # discount per environment step
+    tau: Share = 0.005  # step of the targets towards what they follow
+    policy_noise: Weight = 0.2  # standard deviation of the noise on the target's action, of actions in [-1, 1]
+    noise_clip: Limit = 0.5  # bound of that noise
+    alpha: Weight = 2.5  # weight of the value against the regularisation
+    vae_weight: Weight = 1.0  # of the VAE's reconstruction
+    mask_weight: Weight = 1.0  # of the policy's regression
+    reward_scale: Positive = 1.0  # rewards are scale r + shift
+    reward_shift: Real = 0.0  # reward units
 
 
 class Params(NamedTuple):  # of what is learned, or of its optimisers
@@ -155,18 +165,23 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     Raises:
         ValueError: the dataset is not of this environment, or its actions are discrete.
     """
+    hyper = checked(hyper)
     space = bounded_box(env, "A2PR")
     task = task_of(dataset, env, "a2pr", config.normalise_obs)
     num_actions = task.transitions.action.shape[-1]
     num_latent = 2 * num_actions
 
     network = partial(networks.FeedForward, obs_shape=env.obs_space.shape, activation=config.activation)
+
+    def own(field, features, hidden, *more):
+        return networks.own(config, field, network(features, hidden=hidden), env.obs_space.shape, *more)
+
     nets = networks.TwinCritics(
-        network(num_actions, hidden=config.actor_hidden), network(1, hidden=config.critic_hidden)
+        own("actor", num_actions, config.actor_hidden), own("critic", 1, config.critic_hidden, (num_actions,))
     )
-    value_net: Any = network(1, hidden=config.critic_hidden)
-    encoder_net: Any = network(2 * num_latent, hidden=config.vae_hidden)
-    decoder_net: Any = network(num_actions, hidden=config.vae_hidden)
+    value_net = own("value", 1, config.critic_hidden)
+    encoder_net = own("encoder", 2 * num_latent, config.vae_hidden, (num_actions,))
+    decoder_net = own("decoder", num_actions, config.vae_hidden, (num_latent,))
 
     def reconstruct(params, obs, action, noise):
         """The VAE's action [B, A], and mean and log standard deviation [B, L] of its latent."""
@@ -179,14 +194,14 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
         params, moments = actor
         return space.from_policy(nets.act(params, normalise(moments, obs)))
 
-    def optimisers(hyper):
+    def optimisers(hyper, step):
         rates = (
             hyper.actor_learning_rate,
             hyper.critic_learning_rate,
             hyper.value_learning_rate,
             hyper.vae_learning_rate,
         )
-        return Params(*(optax.adam(rate) for rate in rates))
+        return optim.own(config, hyper, step, Params(*(optax.adam(rate) for rate in rates)))
 
     def init(key, hyper, task):
         key, actor_key, critic_key, value_key, encoder_key, decoder_key = jax.random.split(key, 6)
@@ -200,13 +215,13 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
                 decoder_net.init(decoder_key, obs, jnp.zeros((1, num_latent))),
             ),
         )
-        opt_state = Params(*(adam.init(x) for adam, x in zip(optimisers(hyper), params, strict=True)))
+        opt_state = Params(*(adam.init(x) for adam, x in zip(optimisers(hyper, 0), params, strict=True)))
         target = Targets(params.actor, params.critics)
         return State(params, target, opt_state, task.moments, key, jnp.int32(0))
 
     def step(state, hyper, task):
         key, row_key, noise_key, latent_key, policy_key = jax.random.split(state.key, 5)
-        adam, target = optimisers(hyper), state.target
+        adam, target = optimisers(hyper, state.step), state.target
         rows = jax.random.randint(row_key, (config.policy_delay, config.batch_size), 0, task.num_rows)
         noises = jax.random.normal(noise_key, (*rows.shape, num_actions))
         latents = jax.random.normal(latent_key, (*rows.shape, num_latent))

@@ -38,7 +38,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from rlzoo import names
 from rlzoo.algorithms.config import Preset, Presets, Structure
+from rlzoo.algorithms.hyper import Bound, Decay, Positive, Rate, Share, Steps, Weight, checked, numbers
 from rlzoo.blocks import networks, optim, returns, rollout
 from rlzoo.types import Algorithm, Env
 
@@ -56,15 +58,18 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     hidden: tuple[int, ...] = (64, 64)  # widths of the policy's and of the value's layers
     activation: str = "tanh"  # tanh, relu, swish or gelu
     init_std: float = 1.0  # of a continuous policy at the start, in units of half the action box
+    anneal: str = "linear"  # how the rate falls to 0 over anneal_steps: linear or cosine
     network: nn.Module | None = None  # own module, obs -> (distribution, value); replaces hidden, activation, init_std
+    optim: Callable[..., Any] | None = None  # own, (hyper, environment steps) -> an optax transformation
 
     def __post_init__(self) -> None:
         self.at_least(1, "num_workers", "t_max")
-        self.at_least(0, "schedule_seed")
+        names.check_seed("schedule_seed", self.schedule_seed)
         self.choice("schedule", SCHEDULES)
         self.widths("hidden")
         self.choice("activation", networks.ACTIVATIONS)
         self.positive("init_std")
+        self.choice("anneal", optim.ANNEALING)
         object.__setattr__(self, "speeds", tuple(self.speeds))
         if not self.speeds:
             return
@@ -76,16 +81,17 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
             raise ValueError(f"speeds={self.speeds}; each must be a positive number")
 
 
+@numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
-    learning_rate: float = 7e-4  # of RMSProp
-    anneal_steps: float = INF  # environment steps until the rate has fallen linearly to 0; inf: constant
-    gamma: float = 0.99  # discount per environment step
-    entropy_coef: float = 0.01  # beta of the paper's Section 4, reward units per nat
-    value_coef: float = 0.5  # on half the squared error
-    max_grad_norm: float = 40.0  # global L2 norm of a worker's summed gradient; inf: not clipped
-    decay: float = 0.99  # of RMSProp's average of squared gradients
-    eps: float = 0.1  # inside RMSProp's root; large for the small summed gradients of small networks
-    reward_clip: float = INF  # rewards are cut to +-reward_clip; the paper's Atari: 1
+    learning_rate: Rate = 7e-4  # of RMSProp
+    anneal_steps: Steps = INF  # environment steps until the rate has fallen linearly to 0; inf: constant
+    gamma: Share = 0.99  # discount per environment step
+    entropy_coef: Weight = 0.01  # beta of the paper's Section 4, reward units per nat
+    value_coef: Weight = 0.5  # on half the squared error
+    max_grad_norm: Bound = 40.0  # global L2 norm of a worker's summed gradient; inf: not clipped
+    decay: Decay = 0.99  # of RMSProp's average of squared gradients
+    eps: Positive = 0.1  # inside RMSProp's root; large for the small summed gradients of small networks
+    reward_clip: Bound = INF  # rewards are cut to +-reward_clip; the paper's Atari: 1
 
 
 class State(NamedTuple):  # all the next update needs, and nothing else
@@ -127,7 +133,9 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
     ``steps_per_update`` is W T, the most that a round takes: rollouts end with their episode. The metric
     ``worker/steps`` counts those taken.
     """
-    network = config.network or networks.actor_critic(env, config.hidden, config.activation, config.init_std)
+    hyper = checked(hyper)
+    default = networks.actor_critic(env, config.hidden, config.activation, config.init_std)
+    network = networks.own(config, "network", default, env.obs_space.shape, batches=((), (3,)))
     forward: Callable[..., Any] = network.apply  # params, obs -> distribution, value
     workers = config.num_workers
     log_speeds = jnp.log(jnp.asarray(config.speeds or (1.0,) * workers))
@@ -138,8 +146,9 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         return env.action_space.from_policy(pi.mode() if deterministic else pi.sample(key))
 
     def optimiser(hyper, env_steps):
-        rate = optim.anneal(hyper.learning_rate, env_steps, hyper.anneal_steps)
-        return optim.rmsprop(rate, hyper.max_grad_norm, hyper.decay, hyper.eps)
+        rate = optim.ANNEALING[config.anneal](hyper.learning_rate, env_steps, hyper.anneal_steps)
+        default = optim.rmsprop(rate, hyper.max_grad_norm, hyper.decay, hyper.eps)
+        return optim.own(config, hyper, env_steps, default)
 
     def init(key, hyper, task):
         key, net_key, env_key = jax.random.split(key, 3)

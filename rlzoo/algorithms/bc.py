@@ -9,15 +9,18 @@ Shapes: B = batch_size, A = action dimensions, N = rows of the dataset. A sweep 
 share one dataset, the `task`. Actions are in [-1, 1], whatever the environment's box. One `step` is one gradient step.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
 from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
+from rlzoo.algorithms.hyper import Rate, checked, numbers
 from rlzoo.algorithms.td3_bc import cloning_loss
 from rlzoo.blocks import networks, optim, replay
 from rlzoo.data.dataset import Dataset, Moments, normalise, task_of
@@ -30,6 +33,8 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     hidden: tuple[int, ...] = (256, 256)  # widths of the policy's layers
     activation: str = "relu"  # tanh, relu, swish or gelu
     normalise_obs: bool = True  # by the dataset's mean and standard deviation + 0.001
+    actor: nn.Module | None = None  # own module, obs -> [B, A] before the tanh; replaces the default
+    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> an optax transformation
 
     def __post_init__(self) -> None:
         self.at_least(1, "batch_size")
@@ -37,8 +42,9 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
         self.choice("activation", networks.ACTIVATIONS)
 
 
+@numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
-    learning_rate: float = 3e-4  # of Adam
+    learning_rate: Rate = 3e-4  # of Adam
 
 
 class State(NamedTuple):  # all the next update needs, and nothing else
@@ -55,11 +61,15 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     Raises:
         ValueError: the dataset is not of this environment, or its actions are discrete.
     """
+    hyper = checked(hyper)
     space = bounded_box(env, "BC")
     task = task_of(dataset, env, "bc", config.normalise_obs)
-    network: Any = networks.FeedForward(
-        task.transitions.action.shape[-1], env.obs_space.shape, config.hidden, config.activation
-    )
+    num_actions, shape = task.transitions.action.shape[-1], env.obs_space.shape
+    default = networks.FeedForward(num_actions, shape, config.hidden, config.activation)
+    network = networks.own(config, "actor", default, shape)
+
+    def optimiser(hyper, step):
+        return optim.own(config, hyper, step, optax.adam(hyper.learning_rate))
 
     def act(params, obs):
         return jnp.tanh(network.apply(params, obs))
@@ -71,7 +81,7 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     def init(key, hyper, task):
         key, network_key = jax.random.split(key)
         params = network.init(network_key, task.transitions.obs[:1])
-        return State(params, optax.adam(hyper.learning_rate).init(params), task.moments, key, jnp.int32(0))
+        return State(params, optimiser(hyper, 0).init(params), task.moments, key, jnp.int32(0))
 
     def step(state, hyper, task):
         key, row_key = jax.random.split(state.key)
@@ -82,7 +92,7 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
             return error, {"loss/cloning": error}
 
         grads, metrics = jax.grad(loss, has_aux=True)(state.params)
-        params, opt_state = optim.descend(optax.adam(hyper.learning_rate), state.params, state.opt_state, grads)
+        params, opt_state = optim.descend(optimiser(hyper, state.step), state.params, state.opt_state, grads)
         return State(params, opt_state, state.moments, key, state.step + 1), metrics
 
     return Algorithm(

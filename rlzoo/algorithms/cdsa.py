@@ -37,6 +37,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,6 +45,7 @@ import optax
 from jaxtyping import Array, Float
 
 from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
+from rlzoo.algorithms.hyper import Limit, Positive, Rate, Real, Share, Steps, checked, numbers
 from rlzoo.blocks import neighbours, networks, optim
 from rlzoo.blocks.neighbours import Table
 from rlzoo.data.dataset import Dataset, Moments, normalise, task_of
@@ -52,6 +54,7 @@ from rlzoo.types import Algorithm, Box, Env
 
 HELD_OUT = 0.05  # of the episodes, on which the inverse dynamics are tested and not trained
 LEAST = 1e-3  # of delta, where a dimension hardly changes
+OWN = ("score_network", "inverse_network", "forward_network", "optim")
 ACTING = ("iterations", "combine", "scale")  # fields of `Config` that training has no use for
 
 
@@ -65,6 +68,11 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     iterations: int = 1  # K, corrections of an action
     combine: str = "delta"  # delta, add, blend or anchored: how the inverse model's action comes in
     scale: str = "tweedie"  # of the score: tweedie sigma^2 Psi, raw Psi, or unit Psi / |Psi|
+    anneal: str = "cosine"  # how the score's learning rate falls to 0 over anneal_steps: cosine or linear
+    score_network: nn.Module | None = None  # own module, (z [B, S + A], sigma [B, 1]) -> noise [B, S + A]
+    inverse_network: nn.Module | None = None  # own module, (s, change [B, S]) -> [B, A] before the tanh
+    forward_network: nn.Module | None = None  # own module, (s, a) -> change [B, S]
+    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one a part
 
     def __post_init__(self) -> None:
         self.choice("score", ("conditional", "single", "empirical"))
@@ -73,24 +81,27 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
         self.widths("score_hidden", "dynamics_hidden")
         self.choice("combine", ("delta", "add", "blend", "anchored"))
         self.choice("scale", ("tweedie", "raw", "unit"))
+        self.choice("anneal", optim.ANNEALING)
 
 
+@numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis; of training
-    score_learning_rate: float = 1e-3  # of Adam, falling to 0 by a cosine
-    dynamics_learning_rate: float = 1e-3  # of Adam
-    anneal_steps: float = 100_000.0  # updates after which the score's learning rate is 0
-    ema_decay: float = 0.999  # of the score's averaged parameters, which are those used
-    sigma_min: float = 0.01  # least noise of training; states have standard deviation 1, actions half-width 1
-    sigma_max: float = 1.0  # greatest noise of training; the single level is the geometric mean of both
+    score_learning_rate: Rate = 1e-3  # of Adam, falling to 0
+    dynamics_learning_rate: Rate = 1e-3  # of Adam
+    anneal_steps: Steps = 100_000.0  # updates after which the score's learning rate is 0
+    ema_decay: Share = 0.999  # of the score's averaged parameters, which are those used
+    sigma_min: Positive = 0.01  # least noise of training; states have standard deviation 1, actions half-width 1
+    sigma_max: Positive = 1.0  # greatest noise of training; the single level is the geometric mean of both
 
 
+@numbers
 class Strength(NamedTuple):  # traced: any leaf may carry a sweep axis; of acting. Weak, so that good policies stay good
-    eta_action: float = 0.25  # of the score's action part; 1 is one step to the posterior mean
-    eta_state: float = 1.0  # of the score's state part
-    weight: float = 0.05  # of the inverse model's action; 0: by the action part alone
-    sigma: float = 0.05  # noise level of the score
-    anneal: float = 1.0  # the first iteration's sigma over the last one's, between them geometrically
-    reach: float = 1.0  # bound of the wished change of state, in units of delta
+    eta_action: Real = 0.25  # of the score's action part; 1 is one step to the posterior mean
+    eta_state: Real = 1.0  # of the score's state part
+    weight: Real = 0.05  # of the inverse model's action; 0: by the action part alone
+    sigma: Positive = 0.05  # noise level of the score
+    anneal: Positive = 1.0  # the first iteration's sigma over the last one's, between them geometrically
+    reach: Limit = 1.0  # bound of the wished change of state, in units of delta
 
 
 class Params(NamedTuple):  # of the networks, or of their optimisers
@@ -175,7 +186,7 @@ class Networks(NamedTuple):
         if isinstance(models.table, Table):
             mean, _ = neighbours.kernel_mean(z, models.table, sigma)
             return (mean - z) / sigma**2
-        return -self.noise.apply(models.params.score, z, jnp.full((1, 1), sigma)) / sigma
+        return -self.noise.apply(models.params.score, z, jnp.full((len(z), 1), sigma)) / sigma
 
     def inverse(self, params: Any, s: Float[Array, "B S"], change: Float[Array, "B S"]) -> Float[Array, "B A"]:
         """I(s, s'), of the change (s' - s) / delta."""
@@ -189,7 +200,13 @@ class Networks(NamedTuple):
 def _networks(num_states: int, num_actions: int, config: Config) -> Networks:
     dynamics = functools.partial(networks.FeedForward, obs_shape=(num_states,), hidden=config.dynamics_hidden)
     score = networks.ScoreNetwork(num_states + num_actions, config.score_hidden, config.score == "conditional")
-    return Networks(score, dynamics(num_actions), dynamics(num_states), num_states)
+    states, actions, both = (num_states,), (num_actions,), (num_states + num_actions,)
+    return Networks(
+        networks.own(config, "score_network", score, both, (1,)),
+        networks.own(config, "inverse_network", dynamics(num_actions), states, states),
+        networks.own(config, "forward_network", dynamics(num_states), states, actions),
+        num_states,
+    )
 
 
 def correct(
@@ -260,11 +277,10 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
         ValueError: the dataset is not of this environment, its actions are discrete, or it has no two transitions with
             a true successor; sigma_min or sigma_max is none.
     """
+    hyper = checked(hyper)
     space = bounded_box(env, "CDSA")
-    if not (np.all(np.asarray(hyper.sigma_min) > 0) and np.all(np.asarray(hyper.sigma_max) >= hyper.sigma_min)):
-        raise ValueError(
-            f"sigma_min={hyper.sigma_min}, sigma_max={hyper.sigma_max}; both must be above 0, the second not smaller"
-        )
+    if not np.all(np.asarray(hyper.sigma_max) >= hyper.sigma_min):
+        raise ValueError(f"sigma_min={hyper.sigma_min}, sigma_max={hyper.sigma_max}; the second must not be smaller")
     task = _task(dataset, env, config)
     num_states, num_rows = task.num_states, len(task.z)
     nets = _networks(num_states, task.z.shape[-1] - num_states, config)
@@ -272,8 +288,9 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     has_network = config.score != "empirical"
 
     def optimisers(hyper, step):
-        rate = optim.cosine(hyper.score_learning_rate, step, hyper.anneal_steps)
-        return Params(optax.adam(rate), *[optax.adam(hyper.dynamics_learning_rate)] * 2)
+        rate = optim.ANNEALING[config.anneal](hyper.score_learning_rate, step, hyper.anneal_steps)
+        default = Params(optax.adam(rate), *[optax.adam(hyper.dynamics_learning_rate)] * 2)
+        return optim.own(config, hyper, step, default)
 
     def sigma_range(hyper):
         if config.score == "conditional":
@@ -428,7 +445,10 @@ def fit(
     of_training = replace(config, **{name: getattr(Config(), name) for name in ACTING})
     name = name_of("cdsa-1", (algo.task, numbers, jax.random.key_data(key)), of_training, length)
     like = jax.eval_shape(train, key, numbers, algo.task)
-    found = kept(name, lambda: train(key, numbers, algo.task), like, dear=True)
+    if any(getattr(config, field) is not None for field in OWN):  # whose repr is no name for what they compute
+        found = train(key, numbers, algo.task)
+    else:
+        found = kept(name, lambda: train(key, numbers, algo.task), like, dear=True)
     return Fitted(found._replace(table=algo.task.table), config, env)
 
 
@@ -585,6 +605,7 @@ def _lanes(own: tuple[int, ...], strength: Strength) -> tuple[int, ...]:
 
 def _checked(fitted: Fitted, strength: Strength, config: Config | None) -> Config:
     """The static choices of a correction; refused if the models cannot be used so."""
+    checked(strength, "strength")
     config = fitted.config if config is None else config
     own = replace(fitted.config, **{name: getattr(config, name) for name in ACTING})
     if own != config:
@@ -603,8 +624,6 @@ def _checked(fitted: Fitted, strength: Strength, config: Config | None) -> Confi
                 f"cdsa: {name}={given:.4g} is outside of {low:.4g} to {high:.4g}, the noise that the score was trained "
                 "on; use a number in there, or fit with other sigma_min and sigma_max"
             )
-    if not _traced(strength.reach) and not np.all(np.asarray(strength.reach) >= 0.0):
-        raise ValueError(f"reach={strength.reach}; it must be 0 or more")
     return config
 
 

@@ -1,18 +1,25 @@
 """What every algorithm's `Config` and `presets` share: checks worded alike, and errors for unknown names."""
 
 import dataclasses
+import sys
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from rlzoo import names
 from rlzoo.types import Box, Env
 
+MOST = 2**31 - 1  # of what is counted: indices are int32
+NEAR = 10_000  # numbers on either side among which a divisor is looked for
+
 
 class Structure:
     """Base of the frozen `Config` dataclasses: an unknown field is a `ValueError` that names the nearest ones."""
 
     def __new__(cls, *args: Any, **fields: Any) -> "Structure":
-        names.check(f"{cls.__module__.rpartition('.')[2]}.Config field", fields, cls.__dataclass_fields__)  # type: ignore[attr-defined]
+        who = cls.__module__.rpartition(".")[2]
+        numbers = getattr(getattr(sys.modules.get(cls.__module__), "Hyper", None), "_fields", ())
+        elsewhere = {f"a number, a field of {who}.Hyper": numbers}
+        names.check(f"{who}.Config field", fields, cls.__dataclass_fields__, elsewhere)  # type: ignore[attr-defined]
         return super().__new__(cls)
 
     def at_least(self, least: int, *fields: str) -> None:
@@ -21,6 +28,8 @@ class Structure:
             given = getattr(self, field)
             if not isinstance(given, int) or isinstance(given, bool) or given < least:
                 raise ValueError(f"{field}={given!r}; it must be a whole number, {least} or more")
+            if given > MOST:
+                raise ValueError(f"{field}={given}; it must be {MOST:,} or less")
 
     def positive(self, *fields: str) -> None:
         for field in fields:
@@ -36,7 +45,8 @@ class Structure:
         """``field`` divides ``total``; otherwise the nearest numbers that do are named."""
         given = getattr(self, field)
         if total % given:
-            divisors = [d for d in range(1, total + 1) if total % d == 0]
+            near = range(max(1, given - NEAR), min(total, given + NEAR) + 1)
+            divisors = {1, total, *(d for d in near if total % d == 0)}
             good = sorted(sorted(divisors, key=lambda d: abs(d - given))[:2])
             raise ValueError(f"{field}={given} does not divide {name} = {total}; use {' or '.join(map(str, good))}")
 
@@ -60,7 +70,7 @@ class Structure:
         """Layer widths: a tuple of positive whole numbers; a list is taken for one."""
         for field in fields:
             given = getattr(self, field)
-            if not isinstance(given, tuple | list) or not all(isinstance(w, int) and w > 0 for w in given):
+            if not isinstance(given, tuple | list) or not all(isinstance(w, int) and 0 < w <= MOST for w in given):
                 raise ValueError(f"{field}={given!r}; it must be a tuple of positive whole numbers, such as (64, 64)")
             object.__setattr__(self, field, tuple(given))
 

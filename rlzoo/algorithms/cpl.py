@@ -27,10 +27,12 @@ of the results.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,6 +40,7 @@ import optax
 from jaxtyping import Array, Float
 
 from rlzoo.algorithms.config import Preset, Presets, Structure
+from rlzoo.algorithms.hyper import Positive, Rate, Share, Weight, checked, numbers
 from rlzoo.blocks import masks, networks, optim
 from rlzoo.blocks.distributions import Categorical, bounded_normal
 from rlzoo.data.preferences import Preferences, accuracy, hard_label, task_of
@@ -56,6 +59,8 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     hidden: tuple[int, ...] = (512, 512)  # widths of the policy's layers
     activation: str = "relu"  # tanh, relu, swish or gelu
     dropout: float = 0.25  # in training only, before each activation
+    actor: nn.Module | None = None  # own module, obs -> [B, A] before the tanh, or logits [B, K]; it drops nothing
+    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> an optax transformation
 
     def __post_init__(self) -> None:
         self.choice("phase", ("cpl", "bc"))
@@ -75,14 +80,15 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
             )
 
 
+@numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
-    learning_rate: float = 1e-4  # of Adam, in phase bc
-    preference_rate: float = 1.0  # share of the learning rate that phase cpl rises to; CPL(KL): 0.1
-    warmup_steps: float = 10_000.0  # updates over which the rate rises from 0, from the start of phase cpl
-    alpha: float = 0.1  # temperature: regret units per nat
-    bias: float = 0.5  # lambda, on the loser: below 1 keeps the policy on the data; not of rankings
-    bc_coef: float = 0.0  # of the cloning loss beside that of preferences
-    gamma: float = 1.0  # discount per environment step, inside of a segment
+    learning_rate: Rate = 1e-4  # of Adam, in phase bc
+    preference_rate: Weight = 1.0  # share of the learning rate that phase cpl rises to; CPL(KL): 0.1
+    warmup_steps: Weight = 10_000.0  # updates over which the rate rises from 0, from the start of phase cpl
+    alpha: Positive = 0.1  # temperature: regret units per nat
+    bias: Share = 0.5  # lambda, on the loser: below 1 keeps the policy on the data; not of rankings
+    bc_coef: Weight = 0.0  # of the cloning loss beside that of preferences
+    gamma: Share = 1.0  # discount per environment step, inside of a segment
 
 
 class Params(NamedTuple):
@@ -155,6 +161,7 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
     Raises:
         ValueError: the preferences are not of this environment, all of them are ties, or scores are needed and missing.
     """
+    hyper = checked(hyper)
     unlabelled = config.phase == "bc" and config.bc_on == "all"
     task = task_of(preferences, env, "cpl", ties=unlabelled or config.comparisons != "given")
     if config.phase == "cpl" and config.comparisons != "given":
@@ -162,13 +169,18 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
     discrete, length = isinstance(env.action_space, Discrete), task.obs.shape[1]
     num_outputs = env.action_space.n if isinstance(env.action_space, Discrete) else math.prod(env.action_space.shape)
     normal = config.head == "normal" and not discrete
-    network: Any = networks.FeedForward(
+    default = networks.FeedForward(
         num_outputs, env.obs_space.shape, config.hidden, config.activation, dropout=config.dropout, weights="orthogonal"
     )
+    network = networks.own(config, "actor", default, env.obs_space.shape)
+    dropout = config.dropout if config.actor is None else 0.0
+
+    def optimiser(hyper, step, rate):
+        return optim.own(config, hyper, step, optax.adam(rate))
 
     def distribution(params, obs, keep=None):
         """Of a box the mean alone, if the head is deterministic."""
-        out = network.apply(params.network, obs, keep=keep)
+        out = network.apply(params.network, obs, **({} if keep is None else {"keep": keep}))
         if discrete:
             return Categorical(out)
         return bounded_normal(jnp.tanh(out), params.log_std) if normal else jnp.tanh(out)
@@ -193,7 +205,8 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
         log_std = jnp.zeros(num_outputs) if normal else ()
         params = Params(network.init(network_key, task.obs[0, :1]), log_std)
         reference = params if config.reference else ()
-        return State(params, reference, optax.adam(0.0).init(params), jnp.int32(0), key, jnp.int32(0))
+        opt_state = optimiser(hyper, 0, 0.0).init(params)
+        return State(params, reference, opt_state, jnp.int32(0), key, jnp.int32(0))
 
     def drawn(key, task):
         """Segments of a batch [n], and of pairs their labels [B]."""
@@ -225,7 +238,7 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
         index, label = drawn(row_key, task)
         obs, action = task.obs[index], task.action[index]
         shape = index.shape[0] * length, sum(config.hidden)
-        keep = masks.keep_bits(mask_key, config.dropout, shape) if config.dropout else None
+        keep = masks.keep_bits(mask_key, dropout, shape) if dropout else None
         weights = jnp.ones(index.shape[0])
         if config.bc_on == "preferred":
             weights = jnp.concatenate([label <= 0.5, label >= 0.5]).astype(jnp.float32)
@@ -246,7 +259,7 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
         grads, metrics = jax.grad(loss, has_aux=True)(state.params)
         warm = jnp.minimum(1.0, (state.step - state.began + 1) / hyper.warmup_steps)
         rate = hyper.learning_rate * (1.0 if config.phase == "bc" else hyper.preference_rate * warm)
-        params, opt_state = optim.descend(optax.adam(rate), state.params, state.opt_state, grads)
+        params, opt_state = optim.descend(optimiser(hyper, state.step, rate), state.params, state.opt_state, grads)
         return State(params, state.reference, opt_state, state.began, key, state.step + 1), metrics
 
     return Algorithm(

@@ -17,17 +17,20 @@ adds leading axes, and all its lanes share one dataset, the `task`. Actions are 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
 from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
+from rlzoo.algorithms.hyper import Inner, Positive, Rate, Real, Share, Steps, Weight, checked, numbers
 from rlzoo.algorithms.td3_bc import critic_loss, unscaled
 from rlzoo.blocks import networks, optim, replay
 from rlzoo.blocks.distributions import Normal, bounded_normal
@@ -44,24 +47,31 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     activation: str = "relu"  # tanh, relu, swish or gelu
     head: str = "normal"  # of the policy; or deterministic, cloned by its squared error
     normalise_obs: bool = True  # by the dataset's mean and standard deviation + 0.001
+    anneal: str = "cosine"  # how the policy's rate falls to 0 over anneal_steps: cosine or linear
+    actor: nn.Module | None = None  # own module, obs -> [B, A] before the tanh; replaces the default
+    critic: nn.Module | None = None  # own module, (obs, action) -> [B, 1]; both critics are of its form
+    value: nn.Module | None = None  # own module, obs -> [B, 1]
+    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one a part
 
     def __post_init__(self) -> None:
         self.at_least(1, "batch_size")
         self.widths("hidden")
         self.choice("activation", networks.ACTIVATIONS)
         self.choice("head", ("normal", "deterministic"))
+        self.choice("anneal", optim.ANNEALING)
 
 
+@numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
-    actor_learning_rate: float = 3e-4  # of Adam, falling to 0 by a cosine
-    critic_learning_rate: float = 3e-4  # of Adam, of critics and V
-    anneal_steps: float = 1_000_000.0  # updates after which the policy's rate is 0; inf keeps it
-    gamma: float = 0.99  # discount per environment step
-    tau: float = 0.005  # step of the target critics towards what they follow
-    expectile: float = 0.7  # of Q over the data's actions, that V is; 1 would be the greatest
-    beta: float = 3.0  # inverse temperature of the advantages' weights, 1 / reward units
-    reward_scale: float = 1.0  # rewards are scale r + shift
-    reward_shift: float = 0.0  # reward units
+    actor_learning_rate: Rate = 3e-4  # of Adam, falling to 0
+    critic_learning_rate: Rate = 3e-4  # of Adam, of critics and V
+    anneal_steps: Steps = 1_000_000.0  # updates after which the policy's rate is 0; inf keeps it
+    gamma: Share = 0.99  # discount per environment step
+    tau: Share = 0.005  # step of the target critics towards what they follow
+    expectile: Inner = 0.7  # of Q over the data's actions, that V is; 1 would be the greatest
+    beta: Weight = 3.0  # inverse temperature of the advantages' weights, 1 / reward units
+    reward_scale: Positive = 1.0  # rewards are scale r + shift
+    reward_shift: Real = 0.0  # reward units
 
 
 class Params(NamedTuple):  # of what is learned, or of its optimisers
@@ -134,12 +144,16 @@ def networks_of(env: Env, config: Any, weights: str = "torch") -> Networks:
         activation=config.activation,
         weights=weights,
     )
-    twins = networks.TwinCritics(form(math.prod(space.shape)), form(1))
-    return Networks(twins, form(1), config.head == "normal")
+    shapes = env.obs_space.shape, (math.prod(space.shape),)
+    twins = networks.TwinCritics(
+        networks.own(config, "actor", form(*shapes[1]), shapes[0]), networks.own(config, "critic", form(1), *shapes)
+    )
+    return Networks(twins, networks.own(config, "value", form(1), shapes[0]), config.head == "normal")
 
 
-def optimisers(hyper: Any, step: Any) -> Params:
-    actor = optim.cosine(hyper.actor_learning_rate, step, hyper.anneal_steps)
+def optimisers(config: Any, hyper: Any, step: Any) -> Params:
+    """Adam of each part."""
+    actor = optim.ANNEALING[config.anneal](hyper.actor_learning_rate, step, hyper.anneal_steps)
     return Params(optax.adam(actor), *[optax.adam(hyper.critic_learning_rate)] * 2)
 
 
@@ -189,9 +203,13 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     Raises:
         ValueError: the dataset is not of this environment, or its actions are discrete.
     """
+    hyper = checked(hyper)
     space = bounded_box(env, "IQL")
     task = task_of(dataset, env, "iql", config.normalise_obs)
     nets = networks_of(env, config)
+
+    def own(hyper, step):
+        return optim.own(config, hyper, step, optimisers(config, hyper, step))
 
     def policy(actor, obs, key, deterministic=False):
         params, moments = actor
@@ -200,14 +218,14 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     def init(key, hyper, task):
         key, network_key = jax.random.split(key)
         params = nets.init(network_key, task.transitions.obs[:1], task.transitions.action[:1])
-        opt_state = Params(*(adam.init(x) for adam, x in zip(optimisers(hyper, 0), params, strict=True)))
+        opt_state = Params(*(adam.init(x) for adam, x in zip(own(hyper, 0), params, strict=True)))
         return State(params, params.critics, opt_state, task.moments, key, jnp.int32(0))
 
     def step(state, hyper, task):
         key, row_key = jax.random.split(state.key)
         batch = replay.take(task.transitions, jax.random.randint(row_key, (config.batch_size,), 0, task.num_rows))
         batch = batch._replace(reward=hyper.reward_scale * batch.reward + hyper.reward_shift)
-        adam = optimisers(hyper, state.step)
+        adam = own(hyper, state.step)
         params, target, opt_state, metrics = iql_step(
             nets, adam, state.params, state.target, state.opt_state, batch, hyper
         )

@@ -25,17 +25,20 @@ Defaults of `Config` and `Hyper` are the code's but for ``capacity``; the preset
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
 from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
+from rlzoo.algorithms.hyper import Decay, Entropy, Positive, Rate, Share, Weight, filled, numbers
 from rlzoo.algorithms.qarl import Networks, Players, policy_loss, temperature_loss
 from rlzoo.algorithms.sac import NAN, default_target_entropy, soft_target
 from rlzoo.blocks import networks, optim, replay, rollout
@@ -54,6 +57,9 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     actor_start: int = 5_000  # beyond which policies and temperatures learn
     hidden: tuple[int, ...] = (256, 256, 256)  # widths of every network's layers
     activation: str = "relu"  # tanh, relu, swish or gelu
+    actor: nn.Module | None = None  # own module, obs -> [B, A]: mean and log std of either player are one each
+    critic: nn.Module | None = None  # own module, (obs, action) -> [B, 1]
+    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one a part
 
     def __post_init__(self) -> None:
         self.at_least(1, "num_envs", "num_steps", "num_updates", "batch_size", "capacity", "warmup")
@@ -65,19 +71,20 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
             raise ValueError(f"capacity={self.capacity} never holds more than the actor_start={self.actor_start}")
 
 
+@numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
-    actor_learning_rate: float = 3e-4  # eta, of Langevin dynamics
-    critic_learning_rate: float = 3e-4  # of Adam
-    temperature_learning_rate: float = 3e-4  # of Adam on logarithms
-    gamma: float = 0.99  # discount per environment step
-    tau: float = 0.005  # step of the target critics towards the critics
-    target_entropy: float = NAN  # nats, of either player's action in [-1, 1]; nan: -A
-    init_temperature: float = 0.005  # reward units per nat
-    delta: float = 0.1  # the adversary's share of the action that is executed
-    decay: float = 0.999  # of the average of squared gradients
-    eps: float = 1e-8  # of d: where a gradient vanishes noise is as large as sigma sqrt(2 eta / eps), 0.2 a step
-    noise: float = 1e-3  # sigma_0; 0: RMSProp
-    noise_decay: float = 5e-5  # sigma_n = sigma_0 (1 - noise_decay)^(n / 2) after n steps
+    actor_learning_rate: Rate = 3e-4  # eta, of Langevin dynamics
+    critic_learning_rate: Rate = 3e-4  # of Adam
+    temperature_learning_rate: Rate = 3e-4  # of Adam on logarithms
+    gamma: Share = 0.99  # discount per environment step
+    tau: Share = 0.005  # step of the target critics towards the critics
+    target_entropy: Entropy = NAN  # nats, of either player's action in [-1, 1]; nan: -A
+    init_temperature: Positive = 0.005  # reward units per nat
+    delta: Share = 0.1  # the adversary's share of the action that is executed
+    decay: Decay = 0.999  # of the average of squared gradients
+    eps: Positive = 1e-8  # of d: where a gradient vanishes noise is as large as sigma sqrt(2 eta / eps), 0.2 a step
+    noise: Weight = 1e-3  # sigma_0; 0: RMSProp
+    noise_decay: Share = 5e-5  # sigma_n = sigma_0 (1 - noise_decay)^(n / 2) after n steps
 
 
 class Params(NamedTuple):  # of what is learned, or of its optimisers
@@ -112,7 +119,19 @@ def networks_of(env: Env, config: Config) -> Networks:
         activation=config.activation,
         weights="xavier",
     )
-    return Networks(form(math.prod(env.action_space.shape)), form(1))
+    shapes = env.obs_space.shape, (math.prod(env.action_space.shape),)
+    return Networks(
+        networks.own(config, "actor", form(*shapes[1]), shapes[0]), networks.own(config, "critic", form(1), *shapes)
+    )
+
+
+class Optimisers(NamedTuple):  # the policies have Langevin dynamics
+    critics: Any
+    temperatures: Any
+
+
+def optimisers(hyper: Hyper) -> Optimisers:
+    return Optimisers(optax.adam(hyper.critic_learning_rate), optax.adam(hyper.temperature_learning_rate))
 
 
 def gradient_step(
@@ -125,6 +144,7 @@ def gradient_step(
     hyper: Hyper,
     scale: Any,
     acts: Any,
+    adam: Optimisers | None = None,
 ) -> tuple[Params, Any, Params, dict[str, jax.Array]]:
     """One gradient step on a minibatch: policies, temperatures, critics, target, in this order.
 
@@ -132,13 +152,12 @@ def gradient_step(
         batch: mixed actions in the environment's units.
         scale: [-1, 1]^A to the environment's units.
         acts: bool, whether policies and temperatures learn yet.
+        adam: what takes the steps of critics and temperatures; default `optimisers`.
     Returns:
         params, target and optimisers' states after it, and metrics.
     """
     keys = jax.random.split(key, 6)
-    critic_adam, temperature_adam = (
-        optax.adam(rate) for rate in (hyper.critic_learning_rate, hyper.temperature_learning_rate)
-    )
+    adam = optimisers(hyper) if adam is None else adam
 
     def mixed_q(critics, obs, action, disturbance):
         return nets.q(critics, obs, scale(mixture(action, disturbance, hyper.delta))).min(axis=0)
@@ -174,11 +193,10 @@ def gradient_step(
 
     # 2. Temperatures.
     warmer, temperature_states = [], []
-    for log_temperature, state, (_, log_prob) in zip(
-        params.log_temperatures, opt_state.log_temperatures, now, strict=True
-    ):
+    each = zip(params.log_temperatures, opt_state.log_temperatures, now, strict=True)
+    for log_temperature, state, (_, log_prob) in each:
         grads = jax.grad(lambda x: temperature_loss(x, log_prob, hyper.target_entropy).mean())(log_temperature)  # noqa: B023
-        step = optim.descend(temperature_adam, log_temperature, state, grads)
+        step = optim.descend(adam.temperatures, log_temperature, state, grads)
         warmer.append(step[0])
         temperature_states.append(step[1])
     new = Players(*actors), Players(*warmer), Players(*actor_states), Players(*temperature_states)
@@ -198,7 +216,7 @@ def gradient_step(
         return jnp.mean((q - wanted) ** 2, axis=-1).sum(), q.mean()
 
     (critic_error, q), grads = jax.value_and_grad(loss_of_critics, has_aux=True)(params.critics)
-    critics, critic_state = optim.descend(critic_adam, params.critics, opt_state.critics, grads)
+    critics, critic_state = optim.descend(adam.critics, params.critics, opt_state.critics, grads)
 
     # 4. Target.
     target = optim.polyak(target, critics, hyper.tau)
@@ -225,8 +243,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
     space = bounded_box(env, "MixedNE-LD")
     if len(env.obs_space.shape) != 1:
         raise ValueError(f"{env.name}: its observations have shape {list(env.obs_space.shape)}; it needs vectors")
-    if math.isnan(hyper.target_entropy):
-        hyper = hyper._replace(target_entropy=default_target_entropy(space))
+    hyper = filled(hyper, target_entropy=default_target_entropy(space))
     nets, num_actions = networks_of(env, config), math.prod(space.shape)
     rows = config.num_envs * config.num_steps  # that an update adds to the buffer
     warmup_blocks = config.warmup // rows
@@ -256,10 +273,11 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
             both.protagonist.critics,
             Players(*(one.log_temperature for one in both)),
         )
+        adam = optim.own(config, hyper, 0, optimisers(hyper))
         opt_state = Params(
             Players(*map(optim.langevin_init, params.actors)),
-            optax.adam(0.0).init(params.critics),
-            Players(*map(optax.adam(0.0).init, params.log_temperatures)),
+            adam.critics.init(params.critics),
+            Players(*map(adam.temperatures.init, params.log_temperatures)),
         )
 
         def fill(envs, key):
@@ -285,12 +303,13 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         size = replay.size(buffer, rows, blocks + 1)
         batches = replay.sample(buffer, sample_key, size, config.num_updates * config.batch_size)
         shape = config.num_updates, config.batch_size
+        adam = optim.own(config, hyper, state.step, optimisers(hyper))
         batches = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), batches)
 
         def learn(carry, now):
             (params, target, opt_state), (batch, key) = carry, now
             *after, metrics = gradient_step(
-                nets, params, target, opt_state, batch, key, hyper, scale, size > config.actor_start
+                nets, params, target, opt_state, batch, key, hyper, scale, size > config.actor_start, adam
             )
             return tuple(after), metrics
 
@@ -300,32 +319,18 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         return State(*after, buffer, envs, key, state.step + 1), metrics
 
     def policy(actor, obs, key, deterministic=False):
-        if deterministic:
-            return space.from_policy(jnp.tanh(nets.policy(actor, obs).mean))
-        return space.from_policy(nets.sample(actor, obs, key)[0])
+        action = jnp.tanh(nets.policy(actor, obs).mean) if deterministic else nets.sample(actor, obs, key)[0]
+        return space.from_policy(action)
 
     def value(state, hyper, obs, action):
         """Mean of both Q(s, a) of the action as it is executed, and -T log pi(a|s)."""
         q = nets.q(state.params.critics, obs, action.reshape(*obs.shape[:-1], -1)).mean(axis=0)
-        log_prob = nets.policy(state.params.actors.protagonist, obs).log_prob_pre_tanh(
-            pre_tanh(space.to_policy(action))
-        )
+        pi = nets.policy(state.params.actors.protagonist, obs)
+        log_prob = pi.log_prob_pre_tanh(pre_tanh(space.to_policy(action)))
         return q, -jnp.exp(state.params.log_temperatures.protagonist) * log_prob
 
-    return Algorithm(
-        "mixed_ne",
-        config,
-        env,
-        hyper,
-        env.params,
-        init,
-        step,
-        actor=lambda state: state.params.actors.protagonist,
-        policy=policy,
-        steps_per_update=rows,
-        warmup_steps=config.warmup,
-        value=value,
-    )
+    functions = init, step, lambda state: state.params.actors.protagonist, policy
+    return Algorithm("mixed_ne", config, env, hyper, env.params, *functions, rows, config.warmup, value)
 
 
 presets = Presets(

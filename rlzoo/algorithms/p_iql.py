@@ -13,10 +13,13 @@ Shapes: B = batch_size comparisons, n = 2 B segments of k steps. A sweep adds le
 preferences, the `task`. Actions are in [-1, 1], whatever the environment's box. A batch is drawn with replacement.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -24,6 +27,7 @@ from jaxtyping import Array, Float
 
 from rlzoo.algorithms import iql
 from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
+from rlzoo.algorithms.hyper import Inner, Rate, Share, Steps, Weight, checked, numbers
 from rlzoo.blocks import networks, optim
 from rlzoo.data.preferences import Preferences, accuracy, task_of
 from rlzoo.types import Algorithm, Env, Transition
@@ -35,29 +39,44 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     hidden: tuple[int, ...] = (512, 512)  # widths of every network's layers
     activation: str = "relu"  # tanh, relu, swish or gelu
     head: str = "deterministic"  # of the policy, cloned by its squared error; or normal
+    anneal: str = "cosine"  # how the policy's rate falls to 0 over anneal_steps: cosine or linear
+    actor: nn.Module | None = None  # own module, obs -> [B, A] before the tanh; replaces the default
+    critic: nn.Module | None = None  # own module, (obs, action) -> [B, 1]; both critics are of its form
+    value: nn.Module | None = None  # own module, obs -> [B, 1]
+    reward: nn.Module | None = None  # own module, (obs, action) -> [*B, 1]
+    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one a part
 
     def __post_init__(self) -> None:
         self.at_least(1, "batch_size")
         self.widths("hidden")
         self.choice("activation", networks.ACTIVATIONS)
         self.choice("head", ("normal", "deterministic"))
+        self.choice("anneal", optim.ANNEALING)
 
 
+@numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
-    reward_learning_rate: float = 3e-4  # of Adam
-    actor_learning_rate: float = 3e-4  # of Adam, falling to 0 by a cosine
-    critic_learning_rate: float = 3e-4  # of Adam, of critics and V
-    reward_steps: float = 50_000.0  # updates that the reward model is trained for
-    anneal_steps: float = 500_000.0  # updates after which the policy's rate is 0; inf keeps it
-    gamma: float = 0.99  # discount per environment step
-    tau: float = 0.005  # step of the target critics towards what they follow
-    expectile: float = 0.7  # of Q over the data's actions, that V is
-    beta: float = 3.0  # inverse temperature of the advantages' weights
+    reward_learning_rate: Rate = 3e-4  # of Adam
+    actor_learning_rate: Rate = 3e-4  # of Adam, falling to 0
+    critic_learning_rate: Rate = 3e-4  # of Adam, of critics and V
+    reward_steps: Steps = 50_000.0  # updates that the reward model is trained for
+    anneal_steps: Steps = 500_000.0  # updates after which the policy's rate is 0; inf keeps it
+    gamma: Share = 0.99  # discount per environment step
+    tau: Share = 0.005  # step of the target critics towards what they follow
+    expectile: Inner = 0.7  # of Q over the data's actions, that V is
+    beta: Weight = 3.0  # inverse temperature of the advantages' weights
 
 
 class Params(NamedTuple):  # of what is learned, or of its optimisers
     reward: chex.ArrayTree
     iql: iql.Params
+
+
+class Parts(NamedTuple):  # of what is optimised
+    reward: Any
+    actor: Any
+    critics: Any
+    value: Any
 
 
 class State(NamedTuple):  # all the next update needs, and nothing else
@@ -81,21 +100,24 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
         ValueError: the preferences are not of this environment, its actions are discrete, all are ties, or segments are
             of a single step.
     """
+    hyper = checked(hyper)
     space = bounded_box(env, "P-IQL")
     task = task_of(preferences, env, "p_iql")
     if task.obs.shape[1] < 2:
         raise ValueError("p_iql: segments of one step have no transitions; draw longer ones")
     nets = iql.networks_of(env, config, weights="orthogonal")
-    reward_net: Any = networks.FeedForward(
-        1, env.obs_space.shape, config.hidden, config.activation, weights="orthogonal"
-    )
+    shapes = env.obs_space.shape, (math.prod(space.shape),)
+    default = networks.FeedForward(1, shapes[0], config.hidden, config.activation, weights="orthogonal")
+    reward_net = networks.own(config, "reward", default, *shapes, batches=((3,), (2, 3)))
 
     def policy(params, obs, key, deterministic=False):
         return space.from_policy(nets.sample(params, obs, key, deterministic))
 
     def optimisers(hyper, step):
         rate = jnp.where(step < hyper.reward_steps, hyper.reward_learning_rate, 0.0)
-        return Params(optax.adam(rate), iql.optimisers(hyper, step))
+        reward, of_iql = optax.adam(rate), iql.optimisers(config, hyper, step)
+        parts = optim.own(config, hyper, step, Parts(reward, *of_iql))
+        return Params(parts.reward, iql.Params(*parts[1:]))
 
     def init(key, hyper, task):
         key, reward_key, network_key = jax.random.split(key, 3)

@@ -34,6 +34,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from rlzoo.algorithms.config import Preset, Presets, Structure
+from rlzoo.algorithms.hyper import Bound, Rate, Share, Steps, Weight, checked, numbers
 from rlzoo.blocks import moments, networks, optim, returns, rollout
 from rlzoo.types import Algorithm, Env
 
@@ -52,7 +53,9 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     normalise_obs: bool = True  # by running moments, which the state carries
     normalise_reward: bool = True  # by the running standard deviation of the discounted return
     normalise_advantage: bool = True  # per minibatch
+    anneal: str = "linear"  # how the rate falls to 0 over anneal_steps: linear or cosine
     network: nn.Module | None = None  # own module, obs -> (distribution, value); replaces hidden, activation, init_std
+    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> an optax transformation
 
     def __post_init__(self) -> None:
         self.at_least(1, "num_envs", "num_steps", "num_epochs", "num_minibatches")
@@ -60,6 +63,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
         self.widths("hidden")
         self.choice("activation", networks.ACTIVATIONS)
         self.positive("init_std")
+        self.choice("anneal", optim.ANNEALING)
         if self.normalise_advantage and self.num_envs * self.num_steps == self.num_minibatches:
             raise ValueError(
                 f"num_minibatches={self.num_minibatches} leaves one transition in each, which cannot be normalised; "
@@ -67,17 +71,18 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
             )
 
 
+@numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
-    learning_rate: float = 3e-4  # of Adam; arXiv:1707.06347, Table 3
-    anneal_steps: float = INF  # environment steps until the rate has fallen linearly to 0; inf: constant
-    gamma: float = 0.99  # discount per environment step; Table 3
-    gae_lambda: float = 0.95  # trace decay per environment step; Table 3
-    clip_eps: float = 0.2  # epsilon of Eq. 7, on the probability ratio; Table 1
-    value_clip_eps: float = INF  # largest change of the value per update, in scaled reward units; inf: not clipped
-    entropy_coef: float = 0.0  # reward units per nat, c2 of Eq. 9; none in Section 6.1
-    value_coef: float = 0.5  # c1 of Eq. 9, on half the squared error; OpenAI Baselines' PPO2
-    max_grad_norm: float = 0.5  # global L2 norm; inf: not clipped; OpenAI Baselines' PPO2
-    target_kl: float = INF  # nats; once a minibatch exceeds it, the update takes no further gradient step
+    learning_rate: Rate = 3e-4  # of Adam; arXiv:1707.06347, Table 3
+    anneal_steps: Steps = INF  # environment steps until the rate has fallen linearly to 0; inf: constant
+    gamma: Share = 0.99  # discount per environment step; Table 3
+    gae_lambda: Share = 0.95  # trace decay per environment step; Table 3
+    clip_eps: Bound = 0.2  # epsilon of Eq. 7, on the probability ratio; Table 1
+    value_clip_eps: Bound = INF  # largest change of the value per update, in scaled reward units; inf: not clipped
+    entropy_coef: Weight = 0.0  # reward units per nat, c2 of Eq. 9; none in Section 6.1
+    value_coef: Weight = 0.5  # c1 of Eq. 9, on half the squared error; OpenAI Baselines' PPO2
+    max_grad_norm: Bound = 0.5  # global L2 norm; inf: not clipped; OpenAI Baselines' PPO2
+    target_kl: Bound = INF  # nats; once a minibatch exceeds it, the update takes no further gradient step
 
 
 class State(NamedTuple):  # all the next update needs, and nothing else
@@ -141,7 +146,9 @@ def random_order(key: chex.PRNGKey, n: int) -> Int[Array, "n"]:
 
 def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorithm:
     """PPO for an environment: see `Config` for its structure, `Hyper` for its numbers, `presets` for tuned pairs."""
-    network = config.network or networks.actor_critic(env, config.hidden, config.activation, config.init_std)
+    hyper = checked(hyper)
+    default = networks.actor_critic(env, config.hidden, config.activation, config.init_std)
+    network = networks.own(config, "network", default, env.obs_space.shape, batches=((3,), (2, 3)))
     forward: Callable[..., Any] = network.apply  # params, normalised obs -> distribution, value
     batch_size = config.num_envs * config.num_steps
     minibatches_shape = (config.num_minibatches, batch_size // config.num_minibatches)
@@ -150,8 +157,8 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         return moments.normalise(obs_moments, obs) if config.normalise_obs else obs
 
     def optimiser(hyper, step):
-        rate = optim.anneal(hyper.learning_rate, jnp.float32(batch_size) * step, hyper.anneal_steps)
-        return optim.adam(rate, hyper.max_grad_norm)
+        rate = optim.ANNEALING[config.anneal](hyper.learning_rate, jnp.float32(batch_size) * step, hyper.anneal_steps)
+        return optim.own(config, hyper, step, optim.adam(rate, hyper.max_grad_norm))
 
     def actor(state):
         return Actor(state.params, state.obs_moments)

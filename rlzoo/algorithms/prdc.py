@@ -25,16 +25,19 @@ ours, chosen on other keys than those of the results.
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
+from rlzoo.algorithms.hyper import Limit, Positive, Rate, Real, Share, Weight, checked, numbers
 from rlzoo.algorithms.td3_bc import cloning_loss, critic_step, unscaled, value_loss
 from rlzoo.blocks import neighbours, networks, optim, replay
 from rlzoo.blocks.neighbours import Neighbours, Table
@@ -56,6 +59,9 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     k: int = 1  # the k-th nearest row's action is the wanted one
     search: str = "table"  # table, exact or brute; ours
     table_size: int = 64  # K, nearest states that the table keeps of each row; ours
+    actor: nn.Module | None = None  # own module, obs -> [B, A] before the tanh; replaces the default
+    critic: nn.Module | None = None  # own module, (obs, action) -> [B, 1]; both critics are of its form
+    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one a part
 
     def __post_init__(self) -> None:
         self.at_least(1, "batch_size", "policy_delay", "k", "table_size")
@@ -66,17 +72,18 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
             raise ValueError(f"k={self.k} of table_size={self.table_size} rows; use a larger table_size")
 
 
+@numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
-    actor_learning_rate: float = 3e-4  # of Adam
-    critic_learning_rate: float = 3e-4  # of Adam
-    gamma: float = 0.99  # discount per environment step
-    tau: float = 0.005  # step of the targets towards what they follow
-    policy_noise: float = 0.2  # standard deviation of the noise on the target's action, of actions in [-1, 1]
-    noise_clip: float = 0.5  # bound of that noise
-    alpha: float = 2.5  # weight of the value against the constraint
-    beta: float = 2.0  # weight of normalised states against actions in the distance; the code's parser has 1
-    reward_scale: float = 1.0  # rewards are scale r + shift
-    reward_shift: float = 0.0  # reward units
+    actor_learning_rate: Rate = 3e-4  # of Adam
+    critic_learning_rate: Rate = 3e-4  # of Adam
+    gamma: Share = 0.99  # discount per environment step
+    tau: Share = 0.005  # step of the targets towards what they follow
+    policy_noise: Weight = 0.2  # standard deviation of the noise on the target's action, of actions in [-1, 1]
+    noise_clip: Limit = 0.5  # bound of that noise
+    alpha: Weight = 2.5  # weight of the value against the constraint
+    beta: Weight = 2.0  # weight of normalised states against actions in the distance; the code's parser has 1
+    reward_scale: Positive = 1.0  # rewards are scale r + shift
+    reward_shift: Real = 0.0  # reward units
 
 
 class Params(NamedTuple):  # of what is learned, or of its targets or optimisers
@@ -152,6 +159,7 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     Raises:
         ValueError: the dataset is not of this environment, or its actions are discrete.
     """
+    hyper = checked(hyper)
     space = bounded_box(env, "PRDC")
     task = search_task(task_of(dataset, env, "prdc", config.normalise_obs), config)
     num_actions = task.transitions.action.shape[-1]
@@ -159,14 +167,19 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     network = functools.partial(
         networks.FeedForward, obs_shape=env.obs_space.shape, hidden=config.hidden, activation=config.activation
     )
-    nets = networks.TwinCritics(network(num_actions), network(1))
+    shapes = env.obs_space.shape, (num_actions,)
+    nets = networks.TwinCritics(
+        networks.own(config, "actor", network(num_actions), shapes[0]),
+        networks.own(config, "critic", network(1), *shapes),
+    )
 
     def policy(actor, obs, key, deterministic=False):
         params, moments = actor
         return space.from_policy(nets.act(params, normalise(moments, obs)))
 
-    def optimisers(hyper):
-        return Params(optax.adam(hyper.actor_learning_rate), optax.adam(hyper.critic_learning_rate))
+    def optimisers(hyper, step):
+        default = Params(optax.adam(hyper.actor_learning_rate), optax.adam(hyper.critic_learning_rate))
+        return optim.own(config, hyper, step, default)
 
     def search(task, index, action, beta):
         """The k-th nearest row's action, and the share of queries for which it certainly is that."""
@@ -187,12 +200,12 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
             actor=nets.actor.init(actor_key, obs),
             critics=nets.init_critics(critic_key, obs, action),
         )
-        opt_state = Params(*(adam.init(x) for adam, x in zip(optimisers(hyper), params, strict=True)))
+        opt_state = Params(*(adam.init(x) for adam, x in zip(optimisers(hyper, 0), params, strict=True)))
         return State(params, params, opt_state, task.moments, key, jnp.int32(0))
 
     def step(state, hyper, task):
         key, row_key, noise_key = jax.random.split(state.key, 3)
-        adam, params, target = optimisers(hyper), state.params, state.target
+        adam, params, target = optimisers(hyper, state.step), state.params, state.target
         rows = jax.random.randint(row_key, (config.policy_delay, config.batch_size), 0, task.num_rows)
         noises = jax.random.normal(noise_key, (*rows.shape, num_actions))
 

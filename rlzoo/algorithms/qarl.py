@@ -36,6 +36,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -43,6 +44,7 @@ from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Bool, Float, Int
 
 from rlzoo.algorithms.config import Preset, Presets, Structure
+from rlzoo.algorithms.hyper import Entropy, Level, Positive, Rate, Share, Steps, Weight, filled, numbers
 from rlzoo.algorithms.sac import LOG_STD, NAN, default_target_entropy, soft_target
 from rlzoo.blocks import networks, optim, replay, rollout
 from rlzoo.blocks.distributions import TanhNormal, pre_tanh
@@ -68,6 +70,10 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     actor_start: int = 5_000  # beyond which policies and temperatures learn
     hidden: tuple[int, ...] = (256, 256, 256)  # widths of every network's layers
     activation: str = "relu"  # tanh, relu, swish or gelu
+    actor: nn.Module | None = None  # own module, x -> [B, A]: the protagonist's mean and log std are one each
+    adversary: nn.Module | None = None  # own module, x -> [B, F], so of the adversary
+    critic: nn.Module | None = None  # own module, (x, action) -> [B, 1], of both players
+    optim: Callable[..., Any] | None = None  # own, (hyper, iterations done) -> optax transformation, or one a part
 
     def __post_init__(self) -> None:
         self.choice("opponent", ("quantal", "rational", "budgeted", "myopic", "none"))
@@ -100,22 +106,23 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
         return self.opponent in ("quantal", "budgeted")
 
 
+@numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
-    actor_learning_rate: float = 1e-4  # of Adam
-    critic_learning_rate: float = 3e-4  # of Adam
-    temperature_learning_rate: float = 3e-4  # of Adam on its logarithm
-    gamma: float = 0.99  # discount per environment step
-    tau: float = 0.005  # step of the target critics towards the critics
-    target_entropy: float = NAN  # nats, of the protagonist's action in [-1, 1]; nan: -A; the adversary's is -F
-    init_temperature: float = 0.005  # of learned ones, reward units per nat
-    rate: float = 1_000.0  # of the Gamma distribution, nats per reward unit
-    start_shape: float = 50.0  # c at first: alpha is 0.05 on average
-    target_shape: float = 1.0  # c in the end
-    kl_step: float = 0.5  # nats, that the distribution may move at a time
-    threshold: float = 10.0  # discounted return, below which the curriculum waits: of each environment its own
-    point_step: float = 0.001  # by which a point curriculum lowers alpha
-    linear_iterations: float = 400.0 / 3.0  # after which a linear curriculum is at its end
-    attack_iterations: float = 200.0  # of CAT: its radius rises from 0 at a fifth of them to the limit at four fifths
+    actor_learning_rate: Rate = 1e-4  # of Adam
+    critic_learning_rate: Rate = 3e-4  # of Adam
+    temperature_learning_rate: Rate = 3e-4  # of Adam on its logarithm
+    gamma: Share = 0.99  # discount per environment step
+    tau: Share = 0.005  # step of the target critics towards the critics
+    target_entropy: Entropy = NAN  # nats, of the protagonist's action in [-1, 1]; nan: -A; the adversary's is -F
+    init_temperature: Positive = 0.005  # of learned ones, reward units per nat
+    rate: Positive = 1_000.0  # of the Gamma distribution, nats per reward unit
+    start_shape: Positive = 50.0  # c at first: alpha is 0.05 on average
+    target_shape: Positive = 1.0  # c in the end
+    kl_step: Positive = 0.5  # nats, that the distribution may move at a time
+    threshold: Level = 10.0  # discounted return, below which the curriculum waits: of each environment its own
+    point_step: Weight = 0.001  # by which a point curriculum lowers alpha
+    linear_iterations: Steps = 400.0 / 3.0  # after which a linear curriculum is at its end
+    attack_iterations: Steps = 200.0  # of CAT: its radius rises from 0 at a fifth of them to the limit at four fifths
 
 
 class Params(NamedTuple):  # of one player, or of its optimisers
@@ -317,6 +324,7 @@ def gradient_step(
     scale: Any,
     of_rows: bool,
     acts: Bool[Array, ""],
+    adam: Params | None = None,
 ) -> tuple[Learner, dict[str, jax.Array]]:
     """One gradient step of a SAC agent on a minibatch: policy, temperature, critics, target, in this order.
 
@@ -325,11 +333,11 @@ def gradient_step(
         scale: [-1, 1]^A to the environment's units.
         of_rows: whether the temperature is the last entry of each observation, and not learned.
         acts: whether the policy and the temperature learn yet.
+        adam: what takes the steps; default `optimisers`.
     """
     policy_key, target_key = jax.random.split(key)
     params, target, opt_state = learner
-    rates = hyper.actor_learning_rate, hyper.critic_learning_rate, hyper.temperature_learning_rate
-    adam = Params(*(optax.adam(rate) for rate in rates))
+    adam = optimisers(hyper) if adam is None else adam
 
     def temperature(params, x):
         return x[:, -1] if of_rows else jnp.exp(params.log_temperature)
@@ -386,8 +394,22 @@ def networks_of(env: Env, config: Config) -> Players:
     form = partial(
         networks.FeedForward, obs_shape=inputs, hidden=config.hidden, activation=config.activation, weights="xavier"
     )
-    sizes = math.prod(env.action_space.shape), env.params.disturbance.shape[-1]
-    return Players(*(Networks(form(size), form(1)) for size in sizes))
+    sizes = {"actor": math.prod(env.action_space.shape), "adversary": env.params.disturbance.shape[-1]}
+    return Players(
+        *(
+            Networks(
+                networks.own(config, field, form(size), inputs),
+                networks.own(config, "critic", form(1), inputs, (size,)),
+            )
+            for field, size in sizes.items()
+        )
+    )
+
+
+def optimisers(hyper: Hyper) -> Params:
+    """Adam for each part of either player."""
+    rates = hyper.actor_learning_rate, hyper.critic_learning_rate, hyper.temperature_learning_rate
+    return Params(*(optax.adam(rate) for rate in rates))
 
 
 def adversary(algo: Algorithm) -> Callable[..., jax.Array]:
@@ -440,8 +462,7 @@ def make(env: Env | Game, config: Config = Config(), hyper: Hyper = Hyper()) -> 
     env, space = game.env, game.env.action_space
     if len(env.obs_space.shape) != 1:
         raise ValueError(f"{env.name}: its observations have shape {list(env.obs_space.shape)}; QARL needs vectors")
-    if math.isnan(hyper.target_entropy):
-        hyper = hyper._replace(target_entropy=default_target_entropy(space))
+    hyper = filled(hyper, target_entropy=default_target_entropy(space))
     nets = networks_of(env, config)
     num_envs, each = config.num_envs, config.num_episodes // config.num_envs
     chunks, left = divmod(each * env.horizon, config.update_every)
@@ -488,12 +509,14 @@ def make(env: Env | Game, config: Config = Config(), hyper: Hyper = Hyper()) -> 
             action, never = jnp.zeros(getattr(sizes, role)), jnp.zeros((), bool)
             return replay.init(Transition(x[0], action, jnp.zeros(()), never, never, x[0]), config.capacity)
 
-        params = players(untrained)
+        params, adam = players(untrained), optim.own(config, hyper, 0, optimisers(hyper))
         blank = jnp.zeros((ROUNDS, len(roles) * config.num_episodes))
         return State(
             params=params,
             target=players(lambda role: getattr(params, role).critics),
-            opt_state=players(lambda role: Params(*(optax.adam(0.0).init(part) for part in getattr(params, role)))),
+            opt_state=players(
+                lambda role: Params(*(x.init(y) for x, y in zip(adam, getattr(params, role), strict=True)))
+            ),
             replay=players(empty),
             curriculum=Curriculum(jnp.float32(hyper.start_shape), blank, blank) if config.conditioned else (),
             key=key,
@@ -544,6 +567,7 @@ def make(env: Env | Game, config: Config = Config(), hyper: Hyper = Hyper()) -> 
                 scale(role, task),
                 alpha_is_temperature(role),
                 size > config.actor_start,
+                optim.own(config, hyper, step, optimisers(hyper)),
             )
             kept = jax.tree.map(lambda x, y: jnp.where(size > config.critic_start, x, y), new, learner)
             return kept, metrics

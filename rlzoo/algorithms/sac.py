@@ -27,6 +27,7 @@ Defaults are those of the first paper's Table 1 where it has them; the discrete 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -40,6 +41,7 @@ import optax
 from jaxtyping import Array, Bool, Float
 
 from rlzoo.algorithms.config import Preset, Presets, Structure
+from rlzoo.algorithms.hyper import Entropy, Positive, Rate, Share, filled, numbers
 from rlzoo.blocks import networks, optim, replay, rollout
 from rlzoo.blocks.distributions import Categorical, TanhNormal, pre_tanh
 from rlzoo.types import Algorithm, Box, Discrete, Env, Space, Transition
@@ -65,6 +67,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     layer_norm: bool = False  # before each activation
     actor: nn.Module | None = None  # own module, obs -> [B, 2 A] mean and log std, or logits; replaces the default
     critic: nn.Module | None = None  # own module, (obs, action) -> [B, 1], or obs -> [B, K] if actions are discrete
+    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one a part
 
     def __post_init__(self) -> None:
         self.at_least(1, "num_envs", "num_steps", "num_updates", "policy_delay", "batch_size", "capacity", "warmup")
@@ -81,14 +84,15 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
             )
 
 
+@numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
-    actor_learning_rate: float = 3e-4  # of Adam; arXiv:1812.05905, Table 1
-    critic_learning_rate: float = 3e-4  # of Adam; Table 1
-    alpha_learning_rate: float = 3e-4  # of Adam on log alpha; Table 1; 0: the temperature stays at init_alpha
-    gamma: float = 0.99  # discount per environment step; Table 1
-    tau: float = 0.005  # step of the target critics towards the critics; Table 1
-    target_entropy: float = NAN  # nats, of the action in [-1, 1]; nan: -A, or 0.98 log K if discrete, as in the papers
-    init_alpha: float = 1.0  # temperature at the start, reward units per nat; the authors' code
+    actor_learning_rate: Rate = 3e-4  # of Adam; arXiv:1812.05905, Table 1
+    critic_learning_rate: Rate = 3e-4  # of Adam; Table 1
+    alpha_learning_rate: Rate = 3e-4  # of Adam on log alpha; Table 1; 0: the temperature stays at init_alpha
+    gamma: Share = 0.99  # discount per environment step; Table 1
+    tau: Share = 0.005  # step of the target critics towards the critics; Table 1
+    target_entropy: Entropy = NAN  # nats, of the action in [-1, 1]; nan: -A, or 0.98 log K if discrete, as in papers
+    init_alpha: Positive = 1.0  # temperature at the start, reward units per nat; the authors' code
 
 
 class Params(NamedTuple):  # of what is learned, or of its optimisers
@@ -150,8 +154,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
     space, discrete = env.action_space, isinstance(env.action_space, Discrete)
     if isinstance(space, Box) and not space.bounded:
         raise ValueError(f"{env.name}: its action box is unbounded; SAC squashes onto a bounded one; wrap the actions")
-    if math.isnan(hyper.target_entropy):
-        hyper = hyper._replace(target_entropy=default_target_entropy(space))
+    hyper = filled(hyper, target_entropy=default_target_entropy(space))
     rows = config.num_envs * config.num_steps  # that an update adds to the buffer
     warmup_blocks = config.warmup // rows
     # The entropy of an action exceeds that of the same action in [-1, 1] by this much.
@@ -165,8 +168,9 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         activation=config.activation,
         layer_norm=config.layer_norm,
     )
-    actor_net: Any = config.actor or network(num_actions if discrete else 2 * num_actions)
-    critic_net: Any = config.critic or network(num_actions if discrete else 1)
+    seen = (env.obs_space.shape,) if discrete else (env.obs_space.shape, (num_actions,))  # by critics
+    actor_net = networks.own(config, "actor", network(num_actions if discrete else 2 * num_actions), seen[0])
+    critic_net = networks.own(config, "critic", network(num_actions if discrete else 1), *seen)
 
     def distribution(params, obs):
         head = actor_net.apply(params, obs)
@@ -206,9 +210,9 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         log_prob = pi.log_prob_pre_tanh(u)[..., None]
         return jnp.ones_like(log_prob), log_prob, critics(critic_params, obs, jnp.tanh(u))
 
-    def optimisers(hyper):
+    def optimisers(hyper, step):
         rates = hyper.actor_learning_rate, hyper.critic_learning_rate, hyper.alpha_learning_rate
-        return Params(*(optax.adam(rate) for rate in rates))
+        return optim.own(config, hyper, step, Params(*(optax.adam(rate) for rate in rates)))
 
     def init(key, hyper, task):
         key, actor_key, critic_key, env_key, act_key = jax.random.split(key, 5)
@@ -240,7 +244,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         return State(
             params=params,
             target=params.critics,
-            opt_state=Params(*(adam.init(x) for adam, x in zip(optimisers(hyper), params, strict=True))),
+            opt_state=Params(*(adam.init(x) for adam, x in zip(optimisers(hyper, 0), params, strict=True))),
             replay=replay.add(buffer, batch, jnp.int32(0)),
             envs=envs,
             key=key,
@@ -249,7 +253,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
 
     def step(state, hyper, task):
         key, act_key, sample_key, learn_key = jax.random.split(state.key, 4)
-        adam = optimisers(hyper)
+        adam = optimisers(hyper, state.step)
 
         # 1. Act: T steps in each of N environments, into the buffer.
         def act(obs, key):
@@ -328,20 +332,8 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         bonus = -jnp.exp(state.params.log_alpha) * log_prob
         return q_of(state.params.critics, obs, action).mean(axis=0), bonus
 
-    return Algorithm(
-        "sac",
-        config,
-        env,
-        hyper,
-        env.params,
-        init,
-        step,
-        actor=lambda state: state.params.actor,
-        policy=policy,
-        steps_per_update=rows,
-        warmup_steps=config.warmup,
-        value=value,
-    )
+    functions = init, step, lambda state: state.params.actor, policy
+    return Algorithm("sac", config, env, hyper, env.params, *functions, rows, config.warmup, value)
 
 
 presets = Presets(

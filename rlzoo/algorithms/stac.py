@@ -37,12 +37,14 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
 from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
+from rlzoo.algorithms.hyper import Entropy, Positive, Rate, Share, Weight, filled, numbers
 from rlzoo.algorithms.sac import default_target_entropy, soft_target, temperature_loss
 from rlzoo.blocks import masks, networks, optim, replay, rollout
 from rlzoo.blocks.distributions import TanhNormal, pre_tanh
@@ -69,6 +71,9 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     norm_last: bool = False  # True: LayerNorm behind the activation, as the paper's text says
     temperature: str = "sgd"  # sgd: on the batch's mean, as in the code; adam: on its sum, as in the paper
     test_samples: int = 10  # actions averaged in evaluation, as in the code; 0: tanh of the mean, as the paper says
+    actor_network: nn.Module | None = None  # own module, obs -> [B, 2 A], mean and raw deviation; it drops nothing
+    critic_network: nn.Module | None = None  # own module, (obs, action) -> [B, 2], or quantiles; drops nothing
+    optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one a part
 
     def __post_init__(self) -> None:
         self.at_least(1, "num_envs", "num_steps", "num_updates", "batch_size", "capacity", "warmup")
@@ -86,15 +91,16 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
             )
 
 
+@numbers
 class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
-    actor_learning_rate: float = 3e-4  # of Adam
-    critic_learning_rate: float = 3e-4  # of Adam
-    alpha_learning_rate: float = 3e-4  # of SGD or Adam on log alpha; 0: the temperature stays at init_alpha
-    gamma: float = 0.99  # discount per environment step
-    tau: float = 0.005  # step of the target critic towards the critic; the paper's rho is 1 - tau
-    beta: float = 0.25  # pessimism: standard deviations counted off; the gaussian critic alone has it
-    target_entropy: float = NAN  # nats, of the action in [-1, 1]; nan: -A
-    init_alpha: float = 0.2  # temperature at the start, reward units per nat
+    actor_learning_rate: Rate = 3e-4  # of Adam
+    critic_learning_rate: Rate = 3e-4  # of Adam
+    alpha_learning_rate: Rate = 3e-4  # of SGD or Adam on log alpha; 0: the temperature stays at init_alpha
+    gamma: Share = 0.99  # discount per environment step
+    tau: Share = 0.005  # step of the target critic towards the critic; the paper's rho is 1 - tau
+    beta: Weight = 0.25  # pessimism: standard deviations counted off; the gaussian critic alone has it
+    target_entropy: Entropy = NAN  # nats, of the action in [-1, 1]; nan: -A
+    init_alpha: Positive = 0.2  # temperature at the start, reward units per nat
 
 
 class Params(NamedTuple):  # of what is learned, or of its optimisers
@@ -190,8 +196,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         ValueError: the actions are discrete, or their box is unbounded.
     """
     space = bounded_box(env, "STAC", instead="; use sac")
-    if math.isnan(hyper.target_entropy):
-        hyper = hyper._replace(target_entropy=default_target_entropy(space))
+    hyper = filled(hyper, target_entropy=default_target_entropy(space))
     num_actions = math.prod(space.shape)
     rows = config.num_envs * config.num_steps  # that an update adds to the buffer
     warmup_blocks = config.warmup // rows
@@ -206,8 +211,11 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         layer_norm=True,
         norm_last=config.norm_last,
     )
-    actor_net: Any = network(2 * num_actions, dropout=config.actor_dropout)
-    critic_net: Any = network(critic.outputs, dropout=config.critic_dropout)
+    actor_dropout = config.actor_dropout if config.actor_network is None else 0.0
+    critic_dropout = config.critic_dropout if config.critic_network is None else 0.0
+    shapes = env.obs_space.shape, (num_actions,)
+    actor_net = networks.own(config, "actor_network", network(2 * num_actions, dropout=actor_dropout), shapes[0])
+    critic_net = networks.own(config, "critic_network", network(critic.outputs, dropout=critic_dropout), *shapes)
 
     def keep_masks(key, rate, *shape):
         """Dropout masks [*shape, W] of independent forward passes; None if nothing is dropped."""
@@ -215,13 +223,16 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
             return (None,) * shape[0]
         return masks.bernoulli_zeros(key, rate, math.prod(shape) * num_units).reshape(*shape, num_units)
 
+    def kept(keep):
+        return {} if keep is None else {"keep": keep}
+
     def distribution(params, obs, keep=None):
-        mean, raw = jnp.split(actor_net.apply(params, obs, keep=keep), 2, axis=-1)
+        mean, raw = jnp.split(actor_net.apply(params, obs, **kept(keep)), 2, axis=-1)
         return TanhNormal(mean, jnp.log(positive_std(raw)), -jnp.ones(num_actions), jnp.ones(num_actions))
 
     def outputs(params, obs, action, keep=None):
         """The critics' outputs [E, B, outputs]."""
-        one = lambda params, keep: critic_net.apply(params, obs, action, keep)  # noqa: E731
+        one = lambda params, keep: critic_net.apply(params, obs, action, **kept(keep))  # noqa: E731
         return vmap(one, (0, None if keep is None else 0))(params, keep)
 
     def policy(actor, obs, key, deterministic=False):
@@ -233,13 +244,14 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         samples = jax.vmap(pi.sample_pre_tanh)(jax.random.split(key, config.test_samples))
         return space.from_policy(jnp.tanh(samples).mean(axis=0))
 
-    def optimisers(hyper):
+    def optimisers(hyper, step):
         temperature = optax.sgd if config.temperature == "sgd" else optax.adam
-        return Params(
+        default = Params(
             optax.adam(hyper.actor_learning_rate),
             optax.adam(hyper.critic_learning_rate),
             temperature(hyper.alpha_learning_rate),
         )
+        return optim.own(config, hyper, step, default)
 
     def init(key, hyper, task):
         key, actor_key, critic_key, env_key, act_key = jax.random.split(key, 5)
@@ -256,14 +268,16 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
 
         critic_keys = jax.random.split(critic_key, critic.copies)
         critics = jax.vmap(lambda key: critic_net.init(key, batch.obs[:1], batch.action[:1]))(critic_keys)
-        if config.critic != "quantile":  # as in the code: sigma starts near softplus(0)
+        if (
+            config.critic != "quantile" and config.critic_network is None
+        ):  # as in the code: sigma starts near softplus(0)
             bias = critics["params"]["head"]["bias"]
             critics["params"]["head"]["bias"] = bias.at[:, 1].set(0.0)
         params = Params(actor_net.init(actor_key, batch.obs[:1]), critics, jnp.log(hyper.init_alpha))
         return State(
             params=params,
             target=params.critics,
-            opt_state=Params(*(one.init(x) for one, x in zip(optimisers(hyper), params, strict=True))),
+            opt_state=Params(*(one.init(x) for one, x in zip(optimisers(hyper, 0), params, strict=True))),
             replay=replay.add(buffer, batch, jnp.int32(0)),
             envs=envs,
             key=key,
@@ -272,12 +286,12 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
 
     def step(state, hyper, task):
         key, act_key, learn_key = jax.random.split(state.key, 3)
-        optimiser = optimisers(hyper)
+        optimiser = optimisers(hyper, state.step)
 
         # 1. Act: T steps in each of N environments, with dropout, into the buffer.
         def act(obs, key):
             mask_key, action_key = jax.random.split(key)
-            (keep,) = keep_masks(mask_key, config.actor_dropout, 1, config.num_envs)
+            (keep,) = keep_masks(mask_key, actor_dropout, 1, config.num_envs)
             action = jnp.tanh(distribution(state.params.actor, obs, keep).sample_pre_tanh(action_key))
             return space.from_policy(action), action
 
@@ -291,8 +305,8 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
             batch_key, actor_key, critic_key, next_key, now_key = keys
             batch = replay.sample_distinct(buffer, batch_key, size, config.batch_size)
             alpha = jnp.exp(params.log_alpha)
-            actor_keeps = keep_masks(actor_key, config.actor_dropout, 2, config.batch_size)
-            critic_keeps = keep_masks(critic_key, config.critic_dropout, 3, critic.copies, config.batch_size)
+            actor_keeps = keep_masks(actor_key, actor_dropout, 2, config.batch_size)
+            critic_keeps = keep_masks(critic_key, critic_dropout, 3, critic.copies, config.batch_size)
 
             # 2. The target: y = r + gamma (1 - terminated) (mu' - beta sigma' + alpha H').
             next_pi = distribution(params.actor, batch.next_obs, actor_keeps[0])

@@ -226,3 +226,89 @@ def actor_critic(env: Env, hidden: tuple[int, ...], activation: str, init_std: f
     discrete = isinstance(space, Discrete)
     num_outputs = space.n if isinstance(space, Discrete) else math.prod(space.shape)
     return ActorCritic(env.obs_space.shape, num_outputs, discrete, hidden, activation, init_std)
+
+
+def own(
+    config: Any,
+    field: str,
+    default: nn.Module,
+    *shapes: tuple[int, ...],
+    batches: tuple[tuple[int, ...], ...] = ((3,),),
+) -> Any:
+    """The module in a field of a `Config`, if it gives what the default one gives; without one the default.
+
+    Args:
+        shapes: of its inputs but for the batch: an observation's, an action's.
+        batches: leading axes that it has to take, *B.
+    Raises:
+        ValueError: it is no module, fails on such inputs, gives other shapes or another kind of distribution, or NaN;
+            with what it must give.
+    """
+    module, name = getattr(config, field), f"config.{field}"
+    if module is None:
+        return default
+    if not isinstance(module, nn.Module):
+        instead = f"call it, {module.__name__}()" if isinstance(module, type) else "a text cannot name one; use Python"
+        raise ValueError(f"{name} is {module!r}; it must be a flax.linen.Module, such as MLP((64, 64), 1); {instead}")
+    key = jax.random.key(0)
+
+    def run(module, batch):
+        at_first, inputs = ([jnp.zeros((*b, *shape)) for shape in shapes] for b in (batches[0], batch))
+        said: list[str] = []
+
+        def outputs(key):
+            made = module.init(key, *at_first)
+            return _measured(module.apply(made, *inputs), batch, key, said)
+
+        return jax.eval_shape(outputs, key), said[0]
+
+    for batch in batches:
+        inputs = " and ".join(f"f32{[*batch, *shape]}" for shape in shapes)
+        wanted, must = run(default, batch)
+        try:
+            given, gives = run(module, batch)
+        except Exception as error:  # of flax, of JAX, of one's own code
+            what = " ".join(str(error).split())[:300]
+            what = f"{name} fails on inputs {inputs}: {type(error).__name__}: {what}"
+            raise ValueError(f"{what}; it must give {must}") from error
+        for part, shape in wanted.items():
+            found = given.get(part)
+            kinds = [None if x is None else (x.shape, jnp.issubdtype(x.dtype, jnp.integer)) for x in (found, shape)]
+            if kinds[0] != kinds[1] and not (part == "logits" and found is None):
+                raise ValueError(
+                    f"{name} gives {gives} on inputs {inputs}, where {must} is expected, *B = {list(batch)}: {part} is "
+                    f"{'missing' if found is None else f'{found.dtype}{list(found.shape)}'}, not "
+                    f"{shape.dtype}{list(shape.shape)}"
+                )
+    drawn = [jax.random.uniform(key, (*batches[0], *shape)) for shape in shapes]
+    measured = jax.jit(lambda key: _measured(module.apply(module.init(key, *drawn), *drawn), batches[0], key, []))(key)
+    bad = [part for part, x in measured.items() if not isinstance(x, jax.core.Tracer) and bool(jnp.isnan(x).any())]
+    if bad:
+        raise ValueError(f"{name}: {bad[0]} is NaN at the start, on inputs in [0, 1]; look at its initialisation")
+    return module
+
+
+def _measured(out: Any, batch: tuple[int, ...], key: jax.Array, said: list[str]) -> dict[str, jax.Array]:
+    """The arrays that an algorithm takes from a module's output; what the output is goes into ``said``."""
+    said.append(_described(out, batch))
+    if not (isinstance(out, tuple) and len(out) == 2 and isinstance(out[0], Distribution)):
+        leaves = jax.tree.leaves(out)
+        return {"the output" if len(leaves) == 1 else f"output {i}": jnp.asarray(x) for i, x in enumerate(leaves)}
+    policy, value = out
+    action = policy.sample(key)
+    found = {"an action": action, "its mode": policy.mode(), "log_prob": policy.log_prob(action)}
+    found |= {"entropy": policy.entropy(), "the value": jnp.asarray(value)}
+    return found | ({"logits": policy.logits} if isinstance(policy, Categorical) else {})
+
+
+def _described(out: Any, batch: tuple[int, ...]) -> str:
+    """Such as (Normal(mean [*B, 3], log_std [3]), [*B])."""
+    if hasattr(out, "_fields"):
+        inside = ", ".join(f"{name} {_described(x, batch)}" for name, x in zip(out._fields, out, strict=True))
+        return f"{type(out).__name__}({inside})"
+    if isinstance(out, tuple | list):
+        return f"({', '.join(_described(x, batch) for x in out)})"
+    if not hasattr(out, "shape"):
+        return type(out).__name__
+    begins = out.shape[: len(batch)] == batch
+    return f"[{', '.join(map(str, (['*B'] if begins and batch else []) + list(out.shape[len(batch) * begins :])))}]"

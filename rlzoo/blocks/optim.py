@@ -1,12 +1,14 @@
 """Optimisers whose numbers may be tracers, so that a learning rate is swept like any other number."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
+
+from rlzoo import names
 
 
 def adam(
@@ -61,6 +63,44 @@ def cosine(
 ) -> Float[Array, ""]:
     """rate (1 + cos(pi steps_done / anneal_steps)) / 2, zero from ``anneal_steps`` on; inf keeps the rate constant."""
     return 0.5 * rate * (1.0 + jnp.cos(jnp.pi * jnp.minimum(steps_done / anneal_steps, 1.0)))
+
+
+ANNEALING: dict[str, Callable[..., jax.Array]] = {"linear": anneal, "cosine": cosine}
+
+
+def own(config: Any, hyper: Any, step: Any, default: Any) -> Any:
+    """What ``config.optim(hyper, step)`` gives in place of the default; without it the default.
+
+    Args:
+        step: updates done, or what else the algorithm anneals by; traced, as ``hyper`` is.
+        default: a transformation, or a NamedTuple of them, one a part. Of several, ``optim`` may give one for all
+            parts, or a mapping from names of parts to transformations for some.
+    Raises:
+        ValueError: it gives something else, or fails on traced numbers.
+    """
+    if config.optim is None:
+        return default
+    if not callable(config.optim):
+        raise ValueError(f"config.optim is {config.optim!r}; it must be a function (hyper, step) -> transformation")
+    try:
+        given = config.optim(hyper, step)
+    except Exception as error:
+        what = " ".join(str(error).split())[:160]
+        raise ValueError(
+            f"config.optim fails on traced numbers: {type(error).__name__}: {what}; choose with jnp.where, not if"
+        ) from error
+    alone = isinstance(default, optax.GradientTransformation)
+    parts = () if alone else default._fields
+    by_part = given if isinstance(given, Mapping) and not alone else dict.fromkeys(parts or ("all",), given)
+    names.check("part in config.optim", by_part, parts or ("all",))
+    for x in by_part.values():
+        if not isinstance(x, optax.GradientTransformation):
+            mapping = "" if alone else f", or a mapping of {', '.join(parts)}"
+            raise ValueError(
+                f"config.optim gives {type(x).__name__}; it must give an optax.GradientTransformation, such as "
+                f"optax.adamw(1e-3){mapping}"
+            )
+    return given if alone else default._replace(**by_part)
 
 
 def descend(

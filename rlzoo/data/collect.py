@@ -1,5 +1,6 @@
 """Record transitions: of a policy in its environment, or out of a replay buffer."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rlzoo import machine
 from rlzoo.blocks import rollout
 from rlzoo.data.dataset import About, Dataset, finite
 from rlzoo.types import Env, Transition
@@ -33,12 +35,15 @@ def collect(
         num_rows: a multiple of ``num_envs``. task: the environment's parameters; default: its own.
         about: the environment's name is filled in.
     Raises:
-        ValueError: the rows do not divide among the environments, or a number is not finite.
+        ValueError: the rows do not divide among the environments, do not fit into memory, or hold a number that is not
+            finite.
     """
     if num_envs < 1 or num_rows < 1 or num_rows % num_envs:
         raise ValueError(
             f"num_rows={num_rows} is no multiple of num_envs={num_envs}, 1 or more; every environment takes its share"
         )
+    row = 2 * math.prod(env.obs_space.shape) + math.prod(env.action_space.shape) + 2  # numbers, next_obs among them
+    machine.refuse_more("rows", num_rows, 2 * 4 * row)  # as they are recorded, and then side by side
     act = policy or (lambda obs, key: jax.vmap(env.action_space.sample)(jax.random.split(key, num_envs)))
     steps = num_rows // num_envs
 

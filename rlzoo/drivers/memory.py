@@ -3,9 +3,12 @@
 import functools
 import math
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
+from jax.extend.core import jaxprs_in_params
 
 from rlzoo.machine import SHARE, device_memory, in_bytes
 from rlzoo.types import Algorithm
@@ -44,6 +47,74 @@ def check(algo: Algorithm, state: Any, quiet: bool = False) -> None:
         )
     if buffer is not None and not quiet:
         _say(algo.name, algo.config.capacity, size_in_bytes(buffer) // lanes, lanes)
+
+
+def refuse_large(program: Any, *arguments: Any, what: str, num_devices: int = 1) -> None:
+    """Raise for a program that computes arrays which the device cannot hold, before it is compiled.
+
+    It is traced for that, and not again when it is called.
+
+    Raises:
+        ValueError: with the largest array's shape.
+    """
+    limit = device_memory()
+    if limit is None:
+        return
+    size, shape = _once(_largest, program, arguments)
+    if size > SHARE * limit * num_devices:
+        raise ValueError(
+            f"{what} computes arrays such as {shape}, {in_bytes(size)} together, and the device has {in_bytes(limit)}; "
+            "use smaller sizes in its config, fewer lanes, or fewer updates at a time (num_updates, report_every)"
+        )
+
+
+def peak(program: Any, *arguments: Any) -> int:
+    """Bytes that a program has in use at a time beside its arguments, at the most, were nothing in it fused."""
+    return _once(_peak, program, arguments)
+
+
+_FOUND: dict[Any, Any] = {}  # what was found of a program for arguments of some shapes
+
+
+def _once(find: Callable[[Any], Any], program: Any, arguments: Any) -> Any:
+    leaves, structure = jax.tree.flatten(arguments)
+    shapes = ((x.shape, x.dtype) if hasattr(x, "dtype") else x if isinstance(x, int) else np.shape(x) for x in leaves)
+    key = find, program, structure, *shapes
+    if key not in _FOUND:
+        while len(_FOUND) >= 256:
+            _FOUND.pop(next(iter(_FOUND)))
+        _FOUND[key] = find(program.trace(*arguments).jaxpr.jaxpr)
+    return _FOUND[key]
+
+
+def _bytes(aval: Any) -> int:
+    return math.prod(aval.shape) * aval.dtype.itemsize if hasattr(aval, "dtype") else 0
+
+
+def _largest(jaxpr: Any) -> tuple[int, str]:
+    """Bytes of the most that one operation computes, a loop's results together, and the shape of its largest array."""
+    largest = 0, ""
+    for equation in jaxpr.eqns:
+        arrays = [out.aval for out in equation.outvars]
+        shape = getattr(max(arrays, key=_bytes, default=None), "shape", ())
+        now = sum(map(_bytes, arrays)), str(list(shape))
+        largest = max(largest, now, *map(_largest, jaxprs_in_params(equation.params)))
+    return largest
+
+
+def _peak(jaxpr: Any) -> int:
+    last = {id(x): i for i, equation in enumerate(jaxpr.eqns) for x in equation.invars}
+    last |= {id(x): len(jaxpr.eqns) for x in jaxpr.outvars}
+    there: dict[int, int] = {}
+    most = 0
+    for i, equation in enumerate(jaxpr.eqns):
+        inside = max(map(_peak, jaxprs_in_params(equation.params)), default=0)
+        there |= {id(x): _bytes(x.aval) for x in equation.outvars}
+        most = max(most, sum(there.values()) + inside)
+        for x in (*equation.invars, *equation.outvars):
+            if last.get(id(x), i) <= i:
+                there.pop(id(x), None)
+    return most
 
 
 def size_in_bytes(tree: Any) -> int:

@@ -9,13 +9,15 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 
 from rlzoo import data, envs
 from rlzoo.algorithms import ALGORITHMS
+from rlzoo.algorithms.hyper import ranges_of
 from rlzoo.arguments import same
+from rlzoo.names import comments
 from rlzoo.types import Algorithm, Env
 
 
@@ -160,8 +162,13 @@ def preset_for(env: str, presets: Iterable[str], data: str = "") -> str:
     return next((preset for preset in (own, family) if preset in presets), "classic")
 
 
-def comments(cls: type) -> dict[str, str]:
-    """The comment behind each field of a `Config` or `Hyper`: what it sizes, or its unit and source."""
-    lines = inspect.getsource(cls).splitlines()
-    found = (re.match(r"\s+(\w+): .*?#\s*(.+)$", line) for line in lines)
-    return {match[1]: match[2] for match in found if match}
+def plain_fields(cls: type) -> dict[str, Any]:
+    """The fields of a `Config`, with their types, that a command line or a file can give: no networks, no functions."""
+    typed = (int, float, bool, str, tuple[int, ...], tuple[float, ...])
+    return {name: kind for name, kind in get_type_hints(cls).items() if kind in typed}
+
+
+def said(cls: type) -> dict[str, str]:
+    """Of each field of a `Config` or `Hyper` the comment, and which numbers it may be: [0, 1], (0, inf]."""
+    ranges = ranges_of(cls)
+    return {name: f"{text}; {ranges[name]}" if name in ranges else text for name, text in comments(cls).items()}

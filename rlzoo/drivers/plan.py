@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from rlzoo.drivers import devices, memory
+from rlzoo.drivers.evaluate import needed
 from rlzoo.drivers.sweep import sweep, swept_axes
 from rlzoo.drivers.train import compiled_chunk, float32, init, lanes_at_a_time, resume
 from rlzoo.machine import SHARE, device_memory, in_bytes
@@ -35,11 +36,12 @@ class Plan:
     limit: int | None  # of the device; None: not known
     compile_seconds: float  # of a program of few lanes
     seconds: float | None  # of all updates, extrapolated; None: not probed
+    evaluation: float = 0.0  # of the episodes that are evaluated at a time, which are as many as fit
 
     @property
     def total(self) -> float:
         """At the peak."""
-        return self.lanes * self.state + self.shared + self.working + self.metrics
+        return self.lanes * self.state + self.shared + max(self.working + self.metrics, self.evaluation)
 
     @property
     def fits(self) -> bool:
@@ -54,14 +56,22 @@ class Plan:
             f"{self.in_lanes} at a time; one program, compiled in about {self.compile_seconds:.0f} s",
             f"memory: {in_bytes(self.total)}{there}, {'fits' if self.fits else 'does NOT fit'}: "
             f"state {in_bytes(self.state)} a lane{replay}; shared {in_bytes(self.shared)}; "
-            f"working {in_bytes(self.working)}; metrics {in_bytes(self.metrics)}",
+            f"working {in_bytes(self.working)}; metrics {in_bytes(self.metrics)}; "
+            f"evaluation {in_bytes(self.evaluation)}",
         ]
         if self.seconds is not None:
             lines.append(f"time: about {self.seconds:,.0f} s for all updates, from a probe of few lanes")
         return "\n".join(lines)
 
 
-def plan(runs: Algorithm, num_seeds: int, num_updates: int, probe: bool = True, chunk: int | None = None) -> Plan:
+def plan(
+    runs: Algorithm,
+    num_seeds: int,
+    num_updates: int,
+    probe: bool = True,
+    chunk: int | None = None,
+    eval_episodes: int = 32,
+) -> Plan:
     """What `train(runs, keys, num_updates)` with that many seeds will take.
 
     Sizes of what is kept are exact. What a step needs beside them, and the time, are measured on programs of a few
@@ -70,8 +80,9 @@ def plan(runs: Algorithm, num_seeds: int, num_updates: int, probe: bool = True, 
     Args:
         runs: a sweep, spread or not. probe: whether to run the small programs for the time.
         chunk: updates in one call, of `run` those between two reports; default all.
+        eval_episodes: per lane and evaluation, of `run`.
     Raises:
-        ValueError: not a sweep.
+        ValueError: not a sweep, or sizes that no program can have.
     """
     if runs.num_hypers is None:
         raise ValueError(f"{runs.name} is one agent; plan a sweep of it: rlzoo.plan(rlzoo.sweep(algo), ...)")
@@ -112,6 +123,7 @@ def plan(runs: Algorithm, num_seeds: int, num_updates: int, probe: bool = True, 
         metrics=memory.size_in_bytes(metrics) * chunk * lanes,
         limit=device_memory(),
         compile_seconds=compile_seconds,
+        evaluation=needed(runs, whole, eval_episodes) / num_devices if eval_episodes else 0.0,
         seconds=_seconds(few, num_updates, lanes, memory.size_in_bytes(state)) if probe else None,
     )
 
@@ -124,7 +136,14 @@ class Fit(NamedTuple):
     plan: Plan  # of a group
 
 
-def fitted(runs: Algorithm, num_seeds: int, num_updates: int, probe: bool = True, chunk: int | None = None) -> Fit:
+def fitted(
+    runs: Algorithm,
+    num_seeds: int,
+    num_updates: int,
+    probe: bool = True,
+    chunk: int | None = None,
+    eval_episodes: int = 32,
+) -> Fit:
     """The largest groups of settings, and lanes trained together, that fit into the device's memory.
 
     Of all ways that fit the one with the fewest passes, groups times ``in_lanes`` within one; of those, the fewest
@@ -134,13 +153,13 @@ def fitted(runs: Algorithm, num_seeds: int, num_updates: int, probe: bool = True
     Raises:
         ValueError: not even one setting fits.
     """
-    whole = plan(runs, num_seeds, num_updates, probe, chunk)
+    whole = plan(runs, num_seeds, num_updates, probe, chunk, eval_episodes)
     limit = whole.limit
     if whole.fits or limit is None:
         return Fit(whole.settings, runs.in_lanes, whole)
     at_once, parts = whole.in_lanes == whole.lanes > 1, whole
     if at_once:  # lanes one after another are another program: its sizes are measured too
-        parts = plan(runs._replace(in_lanes=1), num_seeds, num_updates, probe, chunk)
+        parts = plan(runs._replace(in_lanes=1), num_seeds, num_updates, probe, chunk, eval_episodes)
 
     def way(settings: int) -> Fit:
         lanes = devices.lanes_on_a_device(runs, settings, num_seeds)
@@ -179,6 +198,7 @@ def _smaller(plan: Plan, settings: int, lanes: int, in_lanes: int) -> Plan:
         in_lanes=in_lanes,
         working=plan.working_fixed + each * in_lanes,
         metrics=plan.metrics * lanes / plan.lanes,
+        evaluation=plan.evaluation * lanes / plan.lanes,
         seconds=None if plan.seconds is None else plan.seconds * lanes / plan.lanes,
     )
 

@@ -25,7 +25,7 @@ from rlzoo import names
 from rlzoo.drivers import checkpoint
 from rlzoo.drivers.devices import on_host
 from rlzoo.drivers.evaluate import EVALUATION_SEED, evaluate
-from rlzoo.drivers.ranges import Range
+from rlzoo.drivers.ranges import Range, check_ranges
 from rlzoo.drivers.run import Run, run
 from rlzoo.drivers.sweep import map_lanes, sweep, swept, swept_axes
 from rlzoo.files import read_json, refuse_other, write_json
@@ -123,7 +123,9 @@ def pbt(
     Raises:
         ValueError: as for `halving`; a field that is not swept, or an impossible range.
     """
-    ends = pbt_rungs(runs, num_updates, every, ranges, share=share, factor=factor, resample=resample, **options)
+    ends = pbt_rungs(
+        runs, num_updates, every, ranges, share=share, factor=factor, resample=resample, seed=seed, **options
+    )
     moved = tuple(sorted((name, Range(float(x.low), float(x.high), x.scale)) for name, x in ranges.items()))
 
     def choose(rung, scores, numbers):
@@ -157,6 +159,7 @@ def pbt_rungs(
     share: float = 0.25,
     factor: float = 1.2,
     resample: float = 0.0,
+    seed: int = 0,
     **options: Any,
 ) -> list[int]:
     """The updates at the end of each rung, or the `ValueError` that `pbt` would raise."""
@@ -166,11 +169,12 @@ def pbt_rungs(
             "0.5, factor 1 or more, resample from 0 to 1, every 1 or more"
         )
     _checked(runs, options)
+    names.check_seed("seed", seed)
     names.check("swept hyperparameter", ranges, swept(runs))
     for name, given in ranges.items():
         if not isinstance(given, Range):
             raise ValueError(f"ranges[{name!r}] is {given!r}; it must be an rlzoo.Range")
-        given.check(name)
+    check_ranges(type(runs.hyper), ranges)
     return [*range(int(every), int(num_updates), int(every)), int(num_updates)]
 
 

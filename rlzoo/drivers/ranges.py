@@ -1,15 +1,17 @@
 """Where hyperparameters are drawn from: ranges, choices, and the samplers of a sweep."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from rlzoo import names
+from rlzoo import machine, names
+from rlzoo.algorithms.hyper import Between, in_range, ranges_of
 
 SCALES = ("linear", "log", "log_complement")
 METHODS = ("random", "sobol")
+DRAWN = 64  # bytes of memory that a number takes while it is drawn
 
 
 class Range(NamedTuple):
@@ -36,8 +38,8 @@ class Range(NamedTuple):
         moved = 1.0 - factor * (1.0 - x) if self.scale == "log_complement" else factor * x
         return jnp.clip(moved, self.low, self.high)
 
-    def check(self, name: str) -> None:
-        """Raise a `ValueError` that names what cannot be."""
+    def check(self, name: str, allowed: Between | None = None) -> None:
+        """Raise a `ValueError` that names what cannot be, such as an end that the field's own range does not hold."""
         if not isinstance(self.scale, str):
             raise ValueError(f"{name}: scale={self.scale!r}; it must be one of {', '.join(SCALES)}")
         names.check(f"scale of {name}", [self.scale], SCALES)
@@ -49,6 +51,9 @@ class Range(NamedTuple):
             raise ValueError(f"{given}; a log scale needs a low above 0")
         if self.scale == "log_complement" and self.high >= 1:
             raise ValueError(f"{given}; a log_complement scale needs a high below 1")
+        if allowed is not None:
+            in_range(f"{name}: low", self.low, allowed)
+            in_range(f"{name}: high", self.high, allowed)
 
 
 def _onto(scale: str, x: float) -> float:
@@ -69,18 +74,34 @@ def sample(
         seed: of either.
         ranges: field -> `Range`, or a sequence of numbers to choose from.
     Raises:
-        ValueError: an unknown field or method, an empty or impossible range.
+        ValueError: an unknown field or method, an empty or impossible range, a number out of its field's; a pair.
     """
     names.check("hyperparameter", ranges, hyper._fields)
+    for name, given in ranges.items():
+        if isinstance(given, tuple) and not isinstance(given, Range) and len(given) == 2:
+            raise ValueError(f"{name}={given} is a pair; give rlzoo.Range{given}, or to choose of two {list(given)}")
+    check_ranges(type(hyper), ranges)
     columns = drawn(num_settings, method, seed, ranges)
     return hyper._replace(**{name: jnp.asarray(x, jnp.float32) for name, x in columns.items()})
+
+
+def check_ranges(cls: type, given: Mapping[str, Any], prefix: str = "") -> None:
+    """Raise for a `Range`, or numbers, of a field of a `Hyper` beyond what the field may be."""
+    allowed = ranges_of(cls)
+    for name, of in given.items():
+        if isinstance(of, Range):
+            of.check(prefix + name, allowed.get(name))
+        elif name in allowed and np.ndim(of) <= 1 and np.asarray(of).dtype.kind in "fiu":
+            in_range(prefix + name, of, allowed[name])
 
 
 def drawn(num_settings: int, method: str, seed: int, ranges: Any) -> dict[str, np.ndarray]:
     """Name -> numbers [num_settings]."""
     names.check("sampler", [method], METHODS)
-    if num_settings < 1:
-        raise ValueError(f"num_settings={num_settings}; it must be 1 or more")
+    if not isinstance(num_settings, int) or num_settings < 1:
+        raise ValueError(f"num_settings={num_settings!r}; it must be a whole number, 1 or more")
+    machine.refuse_more("settings to draw", num_settings, DRAWN * max(1, len(ranges)))
+    names.check_seed("seed", seed)
     if not ranges:
         raise ValueError("nothing to sample: name a hyperparameter and its range, or numbers to choose from")
     for name, given in ranges.items():

@@ -16,7 +16,7 @@ import numpy as np
 from rlzoo.drivers import checkpoint
 from rlzoo.drivers import train as training
 from rlzoo.drivers.devices import anywhere, on_host
-from rlzoo.drivers.evaluate import EVALUATION_SEED, evaluate, normalised
+from rlzoo.drivers.evaluate import EVALUATION_SEED, evaluate, normalised, refuse
 from rlzoo.drivers.sweep import swept
 from rlzoo.report import progress
 from rlzoo.report.sinks import Row, open_sink
@@ -85,6 +85,7 @@ def run(
         ValueError: the directory holds a run already and ``resume`` is False, or holds none and it is True.
     """
     directory = None if directory is None else Path(directory)
+    refuse(eval_episodes, 1 if algo.num_hypers is None else algo.num_hypers * len(key))
     state = _start(algo, key, directory, resume, quiet, start)
     done = int(state.step)
     if report_every is None:

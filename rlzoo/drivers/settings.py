@@ -17,6 +17,7 @@ The fields are those of `Study`. `rlzoo.drivers.study` trains it.
 
 import dataclasses
 import itertools
+import math
 import runpy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,16 +25,17 @@ from typing import Any
 
 import numpy as np
 
-from rlzoo import names
+from rlzoo import machine, names
 from rlzoo.algorithms import ALGORITHMS
+from rlzoo.algorithms.hyper import Between, ranges_of
 from rlzoo.drivers import named
 from rlzoo.drivers.ranges import METHODS, Range, drawn
 from rlzoo.files import read_yaml
 from rlzoo.report.sinks import SINKS
 
 HALVING, PBT = ("eta", "least"), ("every", "share", "factor", "resample", "seed")
+FINITE = Between(-np.inf, np.inf, "()")
 OPTIONAL = ("samples", "in_lanes", "report_every")  # whole numbers that may be left out
-MOST = 2**32 - 1  # of a seed
 WHOLE = ("eta", "least", "every", "seed")  # of them those that count something
 
 
@@ -76,8 +78,7 @@ class Study:
         for field in ("steps", "seeds", "samples", "in_lanes", "report_every", "eval_episodes", "seed"):
             if (given := getattr(self, field)) is not None or field not in OPTIONAL:
                 put(field, _whole(field, given, least=0 if field == "seed" else 1))
-        if self.seed > MOST:
-            raise ValueError(f"seed is {self.seed}; it must be {MOST} or less")
+        names.check_seed("seed", self.seed)
         for field in ("preset", "backend", "data_rule"):
             if not isinstance(getattr(self, field), str | None):
                 raise ValueError(f"{field} is {getattr(self, field)!r}; it must be a name")
@@ -99,8 +100,9 @@ class Study:
                 if name in others:
                     raise ValueError(f"{field}.{name} {remedy}")
             names.check(f"field of {field}", getattr(self, field), allowed)
-        for field in ("hyper", "params"):
-            put(field, {name: _numbers(f"{field}.{name}", given) for name, given in getattr(self, field).items()})
+        ranges = ranges_of(module.Hyper)
+        put("hyper", {name: _numbers(f"hyper.{name}", given, ranges[name]) for name, given in self.hyper.items()})
+        put("params", {name: _numbers(f"params.{name}", given) for name, given in self.params.items()})
         for name, given in self.config.items():
             if isinstance(given, Mapping):
                 raise ValueError(f"config.{name} is {dict(given)}; structure takes a value, or a list of values")
@@ -109,8 +111,7 @@ class Study:
             if (given := getattr(self, field)) is not None:
                 names.check(f"field of {field}", given, allowed)
                 put(field, {k: (_whole if k in WHOLE else _number)(f"{field}.{k}", x) for k, x in given.items()})
-                if getattr(self, field).get("seed", 0) > MOST:
-                    raise ValueError(f"{field}.seed is {given['seed']}; it must be {MOST} or less")
+                names.check_seed(f"{field}.seed", getattr(self, field).get("seed", 0))
         named.check_data(self.algorithm, self.data, "data")
 
     def _check_settings(self) -> None:
@@ -154,12 +155,25 @@ def read(path: str | Path) -> Study:
                 raise ValueError(f"{path}: {field} is {given[field]!r}; it must be a name or path")
     try:
         names.check("field", map(str, given), [field.name for field in dataclasses.fields(Study)])
+        if path.suffix != ".py":
+            _refuse_code(given)
         missing = [name for name in ("algorithm", "env") if given.get(name) is None]
         if missing:
             raise ValueError(f"{' and '.join(missing)} missing; the least is algorithm: ppo, env: gymnax/CartPole-v1")
         return Study(**given)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _refuse_code(given: Mapping[str, Any]) -> None:
+    """Raise for a network or a function in a file that can hold none."""
+    config, module = given.get("config"), ALGORITHMS.get(str(given.get("algorithm")))
+    if module is None or not isinstance(config, Mapping):
+        return
+    plain = named.plain_fields(module.Config)
+    for name, value in config.items():
+        if name in module.Config.__dataclass_fields__ and name not in plain and value is not None:
+            raise ValueError(f"config.{name} is {value!r}; YAML cannot name a network or a function, use a .py file")
 
 
 def settings(study: Study) -> dict[str, np.ndarray]:
@@ -170,6 +184,21 @@ def settings(study: Study) -> dict[str, np.ndarray]:
         return drawn(study.samples or 0, study.sampler, study.seed, several)
     columns = zip(*itertools.product(*several.values()), strict=True)
     return {name: np.array(column, float) for name, column in zip(several, columns, strict=True)} if several else {}
+
+
+def refuse_too_many(study: Study) -> None:
+    """Raise for more settings and seeds than the memory can hold rows of results, before the first is made.
+
+    Raises:
+        ValueError: with how many there are, and how many fit.
+    """
+    several = {f"{field}.{name}": x for field in ("hyper", "params") for name, x in getattr(study, field).items()}
+    sizes = {name: len(x) for name, x in several.items() if not isinstance(x, Range) and len(x) > 1}
+    sizes |= {f"config.{name}": len(x) for name, x in study.config.items() if isinstance(x, list) and len(x) > 1}
+    if study.sampler != "grid":
+        sizes = {f"samples={study.samples}": study.samples or 1} | {k: x for k, x in sizes.items() if k[0] == "c"}
+    sizes |= {f"seeds={study.seeds}": study.seeds}
+    machine.refuse_more(f"agents, of {' x '.join(sizes)},", math.prod(sizes.values()), machine.LANE)
 
 
 def configs(study: Study) -> list[dict[str, Any]]:
@@ -192,8 +221,8 @@ def _mapping(field: str, given: Any) -> Any:
     return dict(given)
 
 
-def _numbers(name: str, given: Any) -> Any:
-    """A `Range`, or a tuple of numbers."""
+def _numbers(name: str, given: Any, allowed: Between = FINITE) -> Any:
+    """A `Range`, or a tuple of numbers, which are allowed."""
     if isinstance(given, Mapping):
         names.check(f"field of {name}, a range", map(str, given), Range._fields)
         missing = [end for end in ("low", "high") if end not in given]
@@ -202,23 +231,23 @@ def _numbers(name: str, given: Any) -> Any:
         low, high = (_number(f"{name}.{end}", given[end]) for end in ("low", "high"))
         given = Range(low, high, str(given.get("scale", "linear")))
     if isinstance(given, Range):
-        given.check(name)
+        given.check(name, allowed)
         return given
     several = given if isinstance(given, list | tuple) or np.ndim(given) == 1 else [given]
-    numbers = tuple(_number(name, x) for x in several)
-    if not numbers or len(set(numbers)) < len(numbers):
+    numbers = tuple(_number(name, x, allowed) for x in several)
+    if not numbers or len(set(map(str, numbers))) < len(numbers):
         raise ValueError(f"{name} has {'the same number twice' if numbers else 'no number'}; give one, or several")
     return numbers
 
 
-def _number(name: str, given: Any) -> float:
-    """YAML takes 1e-4 for text; it is meant as a number."""
+def _number(name: str, given: Any, allowed: Between = FINITE) -> float:
+    """YAML takes 1e-4, and inf, for text; they are meant as numbers."""
     try:
         number = float(given) if not isinstance(given, bool) else None
     except (TypeError, ValueError, OverflowError):
         number = None
-    if number is None or not np.isfinite(number):
-        raise ValueError(f"{name} is {given!r}; it must be a finite number")
+    if number is None or not allowed.holds(number):
+        raise ValueError(f"{name} is {given!r}; it must be {allowed.words()}")
     return number
 
 

@@ -27,10 +27,11 @@ from rlzoo.algorithms import ALGORITHMS
 from rlzoo.drivers import checkpoint, memory, named
 from rlzoo.drivers import population as competing
 from rlzoo.drivers.devices import anywhere, filled, spread
+from rlzoo.drivers.evaluate import refuse
 from rlzoo.drivers.plan import Fit, fitted
 from rlzoo.drivers.ranges import Range
 from rlzoo.drivers.run import run as run_part
-from rlzoo.drivers.settings import Study, configs, like, read, settings, single, values_of
+from rlzoo.drivers.settings import Study, configs, like, read, refuse_too_many, settings, single, values_of
 from rlzoo.drivers.sweep import sweep
 from rlzoo.drivers.train import float32, steps_after, updates_for
 from rlzoo.envs.vary import with_columns
@@ -139,6 +140,8 @@ class _Made:
 
     def __init__(self, study: Study) -> None:
         self.study, self.module = study, ALGORITHMS[study.algorithm]
+        refuse_too_many(study)
+        refuse(study.eval_episodes, study.seeds)
         self.env: Env = envs.make(study.env, **({} if study.backend is None else {"backend": study.backend}))
         path = str(study.data) if isinstance(study.data, str | Path) else ""
         self.data = named.load_data(self.module, path, study.data_rule) if path else study.data
@@ -175,11 +178,14 @@ class _Made:
         """The sweep of a part's settings."""
         study, algo = self.study, self.algorithm(part.structure)
         given = {name: np.asarray(x[part.first : part.end], np.float32) for name, x in self.columns.items()}
-        swept = {name.removeprefix("hyper/"): jnp.asarray(x) for name, x in given.items() if name.startswith("hyper/")}
+        swept = {name.removeprefix("hyper/"): x for name, x in given.items() if name.startswith("hyper/")}
+        filled = {k: jnp.asarray(np.where(np.isnan(x), getattr(algo.hyper, k), x)) for k, x in swept.items()}
         params = {name: np.full(part.end - part.first, x[0]) for name, x in study.params.items() if single(x)}
         params |= {name.removeprefix("params/"): x for name, x in given.items() if name.startswith("params/")}
         task = with_columns(self.env, params) if params else None
-        runs = sweep(algo, algo.hyper._replace(**swept), task, part.in_lanes)
+        if self.competes and params:  # one value for each, in which all settings compete
+            task = jax.tree.map(lambda own, x: x[0] if x.ndim > jnp.ndim(own) else x, self.env.params, task)
+        runs = sweep(algo, algo.hyper._replace(**filled), task, part.in_lanes)
         return spread(runs) if study.spread else runs
 
     def whole(self, structure: int) -> Part:
@@ -209,7 +215,7 @@ class _Made:
             left = [self.num_settings // eta**k for k in range(len(ends))]
             lengths = np.diff(ends, prepend=0)
             num_updates = max(1, round(float(np.dot(left, lengths)) / self.num_settings))
-        found = fitted(runs, study.seeds, num_updates, probe, min(chunk, ends[-1]))
+        found = fitted(runs, study.seeds, num_updates, probe, min(chunk, ends[-1]), study.eval_episodes)
         if not self.competes:
             return found
         # Between two rungs the State of those that go on is made beside the one before.
@@ -293,6 +299,8 @@ class _Made:
 
     def _numbers(self, part: Part, columns: Mapping[str, float]) -> dict[str, Any]:
         config = {f"config/{name}": _cell(x) for name, x in self.configs[part.structure].items()}
+        made = self.algorithm(part.structure).hyper  # where a setting is nan, what `make` has filled in
+        columns = {k: x if x == x else getattr(made, k.removeprefix("hyper/")) for k, x in columns.items()}
         # The shortest text that is this float32.
         return config | {name: float(str(np.float32(x))) for name, x in columns.items()}
 

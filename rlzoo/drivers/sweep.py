@@ -3,14 +3,20 @@
 import dataclasses
 import functools
 import itertools
+import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from rlzoo import names
+from rlzoo import machine, names
+from rlzoo.algorithms.hyper import checked
 from rlzoo.types import Algorithm
+
+NUMBER = 128  # bytes of memory that a number of a grid takes while it is made
 
 
 def grid(hyper: Any, **values: Sequence[float]) -> Any:
@@ -18,11 +24,17 @@ def grid(hyper: Any, **values: Sequence[float]) -> Any:
 
     ``grid(algo.hyper, learning_rate=[1e-4, 1e-3], gamma=[0.9, 0.99])`` has H = 4; the last name varies fastest.
     """
-    names.check("hyperparameter", values, hyper._fields)
-    columns = zip(*itertools.product(*values.values()), strict=True)
-    return hyper._replace(
-        **{name: jnp.asarray(column, jnp.float32) for name, column in zip(values, columns, strict=True)}
-    )
+    structure = getattr(sys.modules[type(hyper).__module__], "Config", None)
+    elsewhere = {"structure: rlzoo.sweep_grid": getattr(structure, "__dataclass_fields__", ())}
+    names.check("hyperparameter", values, hyper._fields, elsewhere)
+    for name, given in values.items():
+        if isinstance(given, str) or np.ndim(given) != 1:
+            raise ValueError(f"{name}={given!r}; give a sequence of numbers, such as [{getattr(hyper, name)}]")
+    machine.refuse_more("settings of the grid", math.prod(map(len, values.values())), NUMBER * len(values))
+    combinations = zip(*itertools.product(*values.values()), strict=True)
+    columns = {name: np.asarray(column) for name, column in zip(values, combinations, strict=True)}
+    checked(hyper._replace(**columns))
+    return hyper._replace(**{name: jnp.asarray(column, jnp.float32) for name, column in columns.items()})
 
 
 def sweep(algo: Algorithm, hyper: Any = None, task: Any = None, in_lanes: int | None = None) -> Algorithm:
@@ -40,22 +52,22 @@ def sweep(algo: Algorithm, hyper: Any = None, task: Any = None, in_lanes: int | 
             step computes. Default: all at once, but on a CPU, whose caches many large networks overflow, one by one
             if a lane's parameters take more than 256 KiB. The lanes' results agree to float tolerance.
     Raises:
-        ValueError: swept leaves of unequal length, or a leaf of the wrong rank; named.
+        ValueError: swept leaves of unequal length, a leaf of the wrong rank, a number out of its range; named.
     """
     if algo.num_hypers is not None:
         raise ValueError("this algorithm is a sweep already; sweep its `base` instead")
     if in_lanes is not None and in_lanes < 1:
         raise ValueError(f"in_lanes={in_lanes}; it must be 1 or more")
-    hyper = algo.hyper if hyper is None else hyper
+    hyper = checked(algo.hyper if hyper is None else hyper)
     task = algo.task if task is None else task
     hyper_axes, task_axes = swept_axes(algo.hyper, hyper, "hyper"), swept_axes(algo.task, task, "task")
     for name, own, given in zip(hyper._fields, algo.hyper, hyper, strict=True):
-        if (
-            jnp.ndim(given) == 0 and jnp.isnan(given) and not jnp.isnan(own)
-        ):  # left to `make`, but made from a new Hyper
+        if isinstance(given, jax.core.Tracer) or not np.isnan(given).any():
+            continue
+        if not np.isnan(own):  # left to `make`, but made from a new Hyper
             raise ValueError(f"hyper.{name} is nan, where the algorithm has {float(own):g}; start from `algo.hyper`")
 
-    lengths = _swept_lengths(hyper, hyper_axes, "hyper") | _swept_lengths(task, task_axes, "task")
+    lengths = swept_lengths(hyper, hyper_axes, "hyper") | swept_lengths(task, task_axes, "task")
     if len(set(lengths.values())) > 1:
         given = ", ".join(f"{name}: {length}" for name, length in lengths.items())
         raise ValueError(f"swept leaves must have one length, got {given}; for all combinations use rlzoo.grid")
@@ -78,13 +90,20 @@ def sweep_grid(
         make: config -> Algorithm, such as ``lambda config: ppo.make(env, config)``.
         configs: field -> values. config: gives the other fields.
         hyper: as for `sweep`, inside each.
-    Yields:
-        (config, sweep) in the order of the product, the last field fastest.
+    Returns:
+        (config, sweep) in the order of the product, the last field fastest; all are made before the first is given.
+    Raises:
+        ValueError: a structure that cannot be, before anything is trained.
     """
-    names.check("Config field", configs, [field.name for field in dataclasses.fields(config)])
-    for values in itertools.product(*configs.values()):
-        structure = dataclasses.replace(config, **dict(zip(configs, values, strict=True)))
-        yield structure, sweep(make(structure), hyper)
+    hyper_fields = getattr(getattr(sys.modules[type(config).__module__], "Hyper", None), "_fields", ())
+    elsewhere = {"a number: rlzoo.grid": hyper_fields}
+    names.check("Config field", configs, [field.name for field in dataclasses.fields(config)], elsewhere)
+    structures = [
+        dataclasses.replace(config, **dict(zip(configs, values, strict=True)))
+        for values in itertools.product(*configs.values())
+    ]
+    made = [(structure, sweep(make(structure), hyper)) for structure in structures]  # what cannot be is found here
+    return iter(made)
 
 
 def lane(state: Any, setting: int, seed: int) -> Any:
@@ -150,8 +169,11 @@ def swept_axes(default: Any, given: Any, name: str) -> Any:
     return jax.tree_util.tree_map_with_path(one, default, given)
 
 
-def _swept_lengths(tree: Any, axes: Any, name: str) -> dict[str, int]:
-    leaves = zip(jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(axes, is_leaf=_none), strict=True)
+def swept_lengths(tree: Any, axes: Any, name: str) -> dict[str, int]:
+    """The length of each swept leaf by its name. A None of the tree itself is no leaf, and has no axis."""
+    leaves = zip(
+        jax.tree_util.tree_leaves_with_path(tree, is_leaf=_none), jax.tree.leaves(axes, is_leaf=_none), strict=True
+    )
     return {name + jax.tree_util.keystr(path): x.shape[0] for (path, x), axis in leaves if axis is not None}
 
 

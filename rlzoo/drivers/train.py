@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
+from rlzoo.algorithms.hyper import checked
 from rlzoo.blocks.vmapping import vmap
 from rlzoo.drivers import devices, memory
 from rlzoo.drivers.sweep import Axes, lanes_functions, lanes_of, swept_axes
 from rlzoo.types import Algorithm
 
+MOST_UPDATES = 2**31 - 1  # the clock is an int32
 LARGE = 256 * 1024  # bytes of a lane's parameters, from which on a CPU trains the lanes of a sweep one by one
 
 
@@ -50,6 +52,7 @@ def init(algo: Algorithm, key: jax.Array, quiet: bool = False) -> Any:
         ValueError: the device's memory cannot hold the State; with the capacity that fits.
     """
     _check_key(algo, key)
+    checked(algo.hyper, made=True)
     arguments = devices.filled(algo, key, quiet), float32(algo.hyper), algo.task
     shapes = jax.eval_shape(_init(algo.init), *arguments)
     memory.check(algo, shapes, quiet)
@@ -78,13 +81,16 @@ def train(algo: Algorithm, key: jax.Array, num_updates: int) -> tuple[Any, dict[
 
 def resume(algo: Algorithm, state: Any, num_updates: int) -> tuple[Any, dict[str, jax.Array]]:
     """Continue from a State, as if training had never stopped. The State given is consumed (donated)."""
-    if num_updates < 0:
-        raise ValueError(f"num_updates={num_updates}; it must be 0 or more")
+    if not 0 <= num_updates <= MOST_UPDATES:
+        raise ValueError(f"num_updates={num_updates}; it must be 0 or more, and {MOST_UPDATES} or less")
     _check_hyper(algo)
     numbers, spread = (float32(algo.hyper), algo.task), devices.layout(algo, state.key.shape)
     if spread is not None:
         numbers, state = spread.numbers(*numbers), spread.gathered(state)
-    return _program(algo, state)(state, *numbers, num_updates)
+    program, num_devices = _program(algo, state), len(algo.devices or (None,))
+    what = f"{algo.name}: a call of {num_updates:,} updates"
+    memory.refuse_large(program, state, *numbers, num_updates, what=what, num_devices=num_devices)
+    return program(state, *numbers, num_updates)
 
 
 @functools.lru_cache(maxsize=64)
@@ -232,6 +238,7 @@ def _check_key(algo: Algorithm, key: jax.Array) -> None:
 
 
 def _check_hyper(algo: Algorithm) -> None:
+    checked(algo.hyper, made=True)
     if algo.num_hypers is not None:
         return
     for name, value in algo.hyper._asdict().items():

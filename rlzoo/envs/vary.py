@@ -80,7 +80,7 @@ def parameters(params: Any) -> dict[str, list[Place]]:
         leaf = params[name] if isinstance(params, dict) else getattr(params, name)
         if _fields(leaf):
             inside |= {x: [((name, *path), index) for path, index in y] for x, y in parameters(leaf).items()}
-        elif jnp.issubdtype(jnp.result_type(leaf), jnp.floating) and jnp.ndim(leaf) < 2:
+        elif leaf is not None and jnp.issubdtype(jnp.result_type(leaf), jnp.floating) and jnp.ndim(leaf) < 2:
             places: list[tuple[int, ...]] = [(i,) for i in range(jnp.size(leaf))] if jnp.ndim(leaf) else [()]
             found |= {" ".join([name, *map(str, index)]): [((name,), index)] for index in places}
     return inside | found  # an outer field hides an inner one of its name
