@@ -151,7 +151,6 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
 
         # 2. Queue: learn from what was collected `training_lag` updates ago; at first, from nothing.
         queue, batch = write_and_read(state.queue, state.step, newest)
-        arrived = (state.step >= config.training_lag).astype(jnp.float32)
 
         # 3. Train: one gradient step at the current parameters.
         def loss(params):
@@ -167,9 +166,11 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
                 "policy/entropy": entropy,
                 "policy/approx_kl": jnp.exp(log_ratio) - 1.0 - log_ratio,  # from the policy that acted, in nats
             }
-            return arrived * each.mean(), {name: arrived * x.mean() for name, x in terms.items()}
+            return each.mean(), {name: x.mean() for name, x in terms.items()}
 
         grads, metrics = jax.grad(loss, has_aux=True)(state.params)
+        arrived = state.step >= config.training_lag  # a choice, as the blank rows of an empty queue may be masked
+        grads, metrics = jax.tree.map(lambda x: jnp.where(arrived, x, 0.0), (grads, metrics))
         params, opt_state = optim.descend(optimiser(hyper, state.step), state.params, state.opt_state, grads)
         state = State(params, opt_state, past_params, queue, envs, key, state.step + 1)
         return state, metrics | episodes

@@ -41,7 +41,7 @@ from jaxtyping import Array, Bool, Float
 
 from rlzoo.algorithms.config import Preset, Presets, Structure
 from rlzoo.blocks import networks, optim, replay, rollout
-from rlzoo.blocks.distributions import Categorical, TanhNormal, pre_tanh
+from rlzoo.blocks.distributions import Categorical, TanhNormal, possible, pre_tanh
 from rlzoo.types import Algorithm, Box, Discrete, Env, Space, Transition
 
 LOG_STD = (-20.0, 2.0)  # bounds of the policy's, before the squashing; as in the authors' code
@@ -63,7 +63,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     hidden: tuple[int, ...] = (256, 256)  # widths of the policy's and of each critic's layers
     activation: str = "relu"  # tanh, relu, swish or gelu
     layer_norm: bool = False  # before each activation
-    actor: nn.Module | None = None  # own module, obs -> [B, 2 A] mean and log std, or logits; replaces the default
+    actor: nn.Module | None = None  # own module, obs -> [B, 2 A] mean and log std, or logits, -inf: an action masked
     critic: nn.Module | None = None  # own module, (obs, action) -> [B, 1], or obs -> [B, K] if actions are discrete
 
     def __post_init__(self) -> None:
@@ -110,8 +110,8 @@ class State(NamedTuple):  # all the next update needs, and nothing else
 def soft_value(
     weight: Float[Array, "*B K"], log_prob: Float[Array, "*B K"], q: Float[Array, "*B K"], alpha: Float[Array, ""]
 ) -> Float[Array, "*B"]:
-    """V(s) = E_pi [Q(s, a) - alpha log pi(a|s)], Eq. 3, as sum_k weight_k (q_k - alpha log_prob_k)."""
-    return jnp.sum(weight * (q - alpha * log_prob), axis=-1)
+    """V(s) = E_pi [Q(s, a) - alpha log pi(a|s)], Eq. 3, as sum_k weight_k (q_k - alpha log_prob_k); masked: 0."""
+    return jnp.sum(weight * (possible(weight, q) - alpha * possible(weight, log_prob)), axis=-1)
 
 
 def soft_target(
@@ -213,6 +213,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
     def init(key, hyper, task):
         key, actor_key, critic_key, env_key, act_key = jax.random.split(key, 5)
         envs = rollout.init(env, env_key, task, config.num_envs)
+        actor_params = actor_net.init(actor_key, envs.obs[:1])
 
         def at_random(envs, key):
             """Uniform actions, held for a while."""
@@ -221,9 +222,16 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
                 action = jax.random.randint(action_key, (config.num_envs,), 0, num_actions)
             else:
                 action = jax.random.uniform(action_key, (config.num_envs, num_actions), minval=-1.0)
-            act = lambda obs, key: (space.from_policy(action), action)  # noqa: E731
-            envs, batch, action, _ = rollout.collect(env, act, envs, hold_key, task, config.warmup_hold)
-            return envs, rollout.flatten(batch._replace(action=action))
+
+            def act(obs, key):
+                held = action
+                if discrete and config.actor is not None:  # what an own actor masks is not tried either
+                    pi = distribution(actor_params, obs)
+                    held = jnp.where(jnp.exp(pi.log_prob(action)) > 0.0, action, pi.sample(key))
+                return space.from_policy(held), held
+
+            envs, batch, held, _ = rollout.collect(env, act, envs, hold_key, task, config.warmup_hold)
+            return envs, rollout.flatten(batch._replace(action=held))
 
         blocks = config.warmup // (config.num_envs * config.warmup_hold)
         envs, batch = jax.lax.scan(at_random, envs, jax.random.split(act_key, blocks))
@@ -233,7 +241,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         example = (batch.obs[:1],) if discrete else (batch.obs[:1], batch.action[:1])
         critic_keys = jax.random.split(critic_key, config.num_critics)
         params = Params(
-            actor=actor_net.init(actor_key, batch.obs[:1]),
+            actor=actor_params,
             critics=jax.vmap(lambda key: critic_net.init(key, *example))(critic_keys),
             log_alpha=jnp.log(hyper.init_alpha),
         )
@@ -303,7 +311,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
                 every = config.num_target_critics == config.num_critics
                 q = q.min(axis=0) if every else q.mean(axis=0)  # REDQ ascends the mean of all critics
                 error = -soft_value(weight, log_prob, q, alpha).mean()
-                entropy = -jnp.sum(weight * log_prob, axis=-1) - log_volume
+                entropy = -jnp.sum(weight * possible(weight, log_prob), axis=-1) - log_volume
                 total = error + temperature_loss(log_alpha, entropy, hyper.target_entropy).mean()
                 return total, {"loss/policy": error, "policy/entropy": entropy.mean(), "policy/alpha": alpha}
 

@@ -16,8 +16,20 @@ class Distribution(Protocol):
     def entropy(self) -> jax.Array: ...
 
 
+def possible(probability: Float[Array, "*B"], x: Float[Array, "*B"]) -> Float[Array, "*B"]:
+    """x where the probability is positive, and 0 elsewhere.
+
+    So a product of both is 0 for what cannot happen, as is each of its gradients, whatever x is there: 0 log 0 = 0.
+    """
+    return jnp.where(probability > 0.0, x, 0.0)
+
+
 class Categorical(NamedTuple):
-    """Over the integers 0 .. A-1, from unnormalised log-probabilities. Finite where a probability underflows."""
+    """Over the integers 0 .. A-1, from unnormalised log-probabilities.
+
+    Finite where a probability underflows. A logit of -inf, or far below the others, masks its action: it is never
+    sampled, has the log-probability -inf, and counts for nothing in the entropy.
+    """
 
     logits: jax.Array  # [*B, A]
 
@@ -33,7 +45,8 @@ class Categorical(NamedTuple):
     def entropy(self) -> Float[Array, "*B"]:
         """In nats."""
         log_probs = jax.nn.log_softmax(self.logits)
-        return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
+        probs = jnp.exp(log_probs)
+        return -jnp.sum(probs * possible(probs, log_probs), axis=-1)
 
 
 class Normal(NamedTuple):
