@@ -10,7 +10,7 @@ from helpers import named_leaves
 import rlzoo
 from rlzoo import a2c, a3c, cpl, ga3c, ppo, sac
 from rlzoo.algorithms.sac import soft_value, temperature_loss
-from rlzoo.blocks.distributions import Categorical, possible
+from rlzoo.blocks.distributions import Categorical, finite
 from rlzoo.data import About, collect, preferences
 from rlzoo.envs.episodes import with_episodes
 from rlzoo.types import Box, Discrete, Env
@@ -43,8 +43,14 @@ def test_entropy_and_soft_value_are_those_of_what_is_left(low):
     assert float(excess) == pytest.approx(-(ALLOWED * np.log(ALLOWED)).sum() - 0.5, rel=1e-5)
 
 
-def test_possible():
-    np.testing.assert_array_equal(possible(jnp.array([0.5, 0.0]), jnp.array([2.0, jnp.nan])), [2.0, 0.0])
+def test_finite():
+    x = jnp.array([-jnp.inf, -2e9, -1e9, 0.5])
+    np.testing.assert_array_equal(finite(x), np.float32([-1e9, -1e9, -1e9, 0.5]))
+    np.testing.assert_array_equal(jax.grad(lambda x: finite(x).sum())(x), [0.0, 0.0, 1.0, 1.0])
+    nobody = Categorical(jnp.full(3, -jnp.inf))
+    assert (
+        np.isfinite(nobody.entropy()) and np.isfinite(jax.grad(lambda x: Categorical(x).entropy())(nobody.logits)).all()
+    )
 
 
 def gates():

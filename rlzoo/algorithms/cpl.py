@@ -43,8 +43,6 @@ from rlzoo.blocks.distributions import Categorical, bounded_normal
 from rlzoo.data.preferences import Preferences, accuracy, hard_label, task_of
 from rlzoo.types import Algorithm, Discrete, Env
 
-IMPOSSIBLE = -1e9  # nats, for -inf: of an action in the data that a policy masks; without a gradient
-
 
 @dataclass(frozen=True)
 class Config(Structure):  # static: fixes shapes, loop lengths and branches
@@ -182,7 +180,6 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
         pi = distribution(params, rows(obs), keep)
         action = rows(action)
         lp = pi.log_prob(action) if discrete or normal else proxy_log_prob(pi, action)
-        lp = jnp.where(jnp.isneginf(lp), IMPOSSIBLE, lp)
         return lp.reshape(n, length)
 
     def policy(params, obs, key, deterministic=False):

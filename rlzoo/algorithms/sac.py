@@ -41,7 +41,7 @@ from jaxtyping import Array, Bool, Float
 
 from rlzoo.algorithms.config import Preset, Presets, Structure
 from rlzoo.blocks import networks, optim, replay, rollout
-from rlzoo.blocks.distributions import Categorical, TanhNormal, possible, pre_tanh
+from rlzoo.blocks.distributions import MASKED, Categorical, TanhNormal, finite, pre_tanh
 from rlzoo.types import Algorithm, Box, Discrete, Env, Space, Transition
 
 LOG_STD = (-20.0, 2.0)  # bounds of the policy's, before the squashing; as in the authors' code
@@ -110,8 +110,9 @@ class State(NamedTuple):  # all the next update needs, and nothing else
 def soft_value(
     weight: Float[Array, "*B K"], log_prob: Float[Array, "*B K"], q: Float[Array, "*B K"], alpha: Float[Array, ""]
 ) -> Float[Array, "*B"]:
-    """V(s) = E_pi [Q(s, a) - alpha log pi(a|s)], Eq. 3, as sum_k weight_k (q_k - alpha log_prob_k); masked: 0."""
-    return jnp.sum(weight * (possible(weight, q) - alpha * possible(weight, log_prob)), axis=-1)
+    """V(s) = E_pi [Q(s, a) - alpha log pi(a|s)], Eq. 3, as sum_k weight_k (q_k - alpha log_prob_k)."""
+    q = jnp.where(jnp.isneginf(q), MASKED, q)  # of actions that an own critic masks: 0 times it must be 0
+    return jnp.sum(weight * (q - alpha * finite(log_prob)), axis=-1)
 
 
 def soft_target(
@@ -200,7 +201,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         """What the policy would do at obs: weights [B, K], log-probabilities [B, K], and Q [E, B, K]."""
         pi = distribution(actor_params, obs)
         if discrete:
-            log_prob = jax.nn.log_softmax(pi.logits)
+            log_prob = pi.log_probs()
             return jnp.exp(log_prob), log_prob, critics(critic_params, obs)
         u = pi.sample_pre_tanh(key)
         log_prob = pi.log_prob_pre_tanh(u)[..., None]
@@ -311,7 +312,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
                 every = config.num_target_critics == config.num_critics
                 q = q.min(axis=0) if every else q.mean(axis=0)  # REDQ ascends the mean of all critics
                 error = -soft_value(weight, log_prob, q, alpha).mean()
-                entropy = -jnp.sum(weight * possible(weight, log_prob), axis=-1) - log_volume
+                entropy = -jnp.sum(weight * log_prob, axis=-1) - log_volume
                 total = error + temperature_loss(log_alpha, entropy, hyper.target_entropy).mean()
                 return total, {"loss/policy": error, "policy/entropy": entropy.mean(), "policy/alpha": alpha}
 
