@@ -38,7 +38,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from rlzoo.algorithms.config import Preset, Presets, Structure
+from rlzoo.algorithms.config import Preset, Presets, Structure, environment
 from rlzoo.blocks import networks, optim, returns, rollout
 from rlzoo.types import Algorithm, Env
 
@@ -127,6 +127,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
     ``steps_per_update`` is W T, the most that a round takes: rollouts end with their episode. The metric
     ``worker/steps`` counts those taken.
     """
+    environment(env, "A3C")
     network = config.network or networks.actor_critic(env, config.hidden, config.activation, config.init_std)
     forward: Callable[..., Any] = network.apply  # params, obs -> distribution, value
     workers = config.num_workers

@@ -37,7 +37,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from rlzoo.algorithms.config import Preset, Presets, Structure
+from rlzoo.algorithms.config import Preset, Presets, Structure, environment
 from rlzoo.blocks import masks, networks, optim
 from rlzoo.blocks.distributions import Categorical, bounded_normal
 from rlzoo.data.preferences import Preferences, accuracy, hard_label, task_of
@@ -155,6 +155,7 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
     Raises:
         ValueError: the preferences are not of this environment, all of them are ties, or scores are needed and missing.
     """
+    environment(env, "CPL")
     unlabelled = config.phase == "bc" and config.bc_on == "all"
     task = task_of(preferences, env, "cpl", ties=unlabelled or config.comparisons != "given")
     if config.phase == "cpl" and config.comparisons != "given":

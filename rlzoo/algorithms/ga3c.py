@@ -37,7 +37,7 @@ import jax.numpy as jnp
 import optax
 
 from rlzoo.algorithms.a3c import actor_critic_loss
-from rlzoo.algorithms.config import Preset, Presets, Structure
+from rlzoo.algorithms.config import Preset, Presets, Structure, environment
 from rlzoo.blocks import networks, optim, returns, rollout
 from rlzoo.types import Algorithm, Env
 
@@ -101,6 +101,7 @@ def write_and_read(ring: Any, step: jax.Array, newest: Any) -> tuple[Any, Any]:
 
 def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorithm:
     """GA3C for an environment: see `Config` for its structure, `Hyper` for its numbers, `presets` for tuned pairs."""
+    environment(env, "GA3C")
     network = config.network or networks.actor_critic(env, config.hidden, config.activation, config.init_std)
     forward: Callable[..., Any] = network.apply  # params, obs -> distribution, value
     batch_size = config.num_envs * config.num_steps

@@ -39,7 +39,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float
 
-from rlzoo.algorithms.config import Preset, Presets, Structure
+from rlzoo.algorithms.config import Preset, Presets, Structure, environment
 from rlzoo.blocks import networks, optim, replay, rollout
 from rlzoo.blocks.distributions import MASKED, Categorical, TanhNormal, finite, pre_tanh
 from rlzoo.types import Algorithm, Box, Discrete, Env, Space, Transition
@@ -148,6 +148,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
     Raises:
         ValueError: the action box is unbounded, and nothing can be squashed onto it.
     """
+    environment(env, "SAC")
     space, discrete = env.action_space, isinstance(env.action_space, Discrete)
     if isinstance(space, Box) and not space.bounded:
         raise ValueError(f"{env.name}: its action box is unbounded; SAC squashes onto a bounded one; wrap the actions")

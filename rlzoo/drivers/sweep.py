@@ -161,7 +161,8 @@ def _none(x: Any) -> bool:
 
 def lanes_of(state: Any) -> Any:
     """The axes of a State under vmap over lanes: the clock is not mapped, nor is what a State calls ``shared()``."""
-    shared = getattr(state, "shared", lambda: ("step",))()
+    own = getattr(state, "shared", None) if "shared" not in state._fields else None  # a field is no such method
+    shared = ("step",) if own is None else own()
     return type(state)(*(None if name in shared else 0 for name in state._fields))
 
 
