@@ -39,7 +39,9 @@ def adapt(env: Any, params: Any, name: str) -> Env:
     params = jax.tree.map(_strong, params)
     seen = spaces.read(env.observation_space(params), f"{name}: its observation space")
     action_space = spaces.read(env.action_space(params), f"{name}: its action space")
-    if isinstance(action_space, Box) and not jnp.issubdtype(getattr(env.action_space(params), "dtype", float), float):
+    if isinstance(action_space, Box) and not jnp.issubdtype(
+        getattr(env.action_space(params), "dtype", float), jnp.floating
+    ):
         raise ValueError(f"{name}: its action space is a Box of whole numbers; allowed are real ones, and Discrete")
     num_categories = seen.n if isinstance(seen, Discrete) else 0
     obs_space = seen if isinstance(seen, Box) else spaces.box(0.0, 1.0, (num_categories,))
