@@ -284,6 +284,12 @@ def test_states_of_own_algorithms_may_have_any_field():
     np.testing.assert_array_equal(state.shared, [[2.0, 2.0], [1.0, 1.0]])
 
 
+@pytest.mark.parametrize("name", ["probe/reward-by-both", "rlzoo/RiskyPointMass-v0", "gymnax/FrozenLake-misc"])
+def test_environments_show_float32_in_64_bits(name):
+    with jax.enable_x64(True):
+        rlzoo.envs.make(rlzoo.envs.make(name))
+
+
 # --- images -----------------------------------------------------------------------------------------------------------
 
 

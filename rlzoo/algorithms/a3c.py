@@ -191,7 +191,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
             return jnp.sum(batch.taken * each), {name: jnp.sum(batch.taken * x) for name, x in sums.items()}
 
         grads, sums = jax.grad(loss, has_aux=True)(params)
-        return envs, grads, batch.taken.sum(), sums, episodes
+        return envs, grads, batch.taken.sum(dtype=jnp.int32), sums, episodes
 
     def apply(shared, grads, num_steps, hyper):
         """Apply one worker's gradient to the parameters as they are by now."""
@@ -250,7 +250,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
             worker, made = now
             return synced.at[worker].set(made + 1), made - synced[worker]
 
-        made = state.step * workers + jnp.arange(workers)
+        made = state.step * workers + jnp.arange(workers, dtype=jnp.int32)
         synced, staleness = jax.lax.scan(turn, state.synced, (order, made))
 
         taken = num_steps.sum().astype(jnp.float32)

@@ -134,7 +134,7 @@ def random_order(key: chex.PRNGKey, n: int) -> Int[Array, "n"]:
     n^3 / 2^32 pairs) whose random bits are equal, the order is that of the indices.
     """
     index_bits = max(n - 1, 1).bit_length()
-    words = (jax.random.bits(key, (n,)) << index_bits) | jnp.arange(n, dtype=jnp.uint32)
+    words = (jax.random.bits(key, (n,), jnp.uint32) << index_bits) | jnp.arange(n, dtype=jnp.uint32)
     words = jnp.sort(jax.lax.bitcast_convert_type(words, jnp.int32))
     return words & ((1 << index_bits) - 1)
 
