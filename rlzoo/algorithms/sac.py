@@ -111,7 +111,6 @@ def soft_value(
     weight: Float[Array, "*B K"], log_prob: Float[Array, "*B K"], q: Float[Array, "*B K"], alpha: Float[Array, ""]
 ) -> Float[Array, "*B"]:
     """V(s) = E_pi [Q(s, a) - alpha log pi(a|s)], Eq. 3, as sum_k weight_k (q_k - alpha log_prob_k)."""
-    q = jnp.where(jnp.isneginf(q), MASKED, q)  # of actions that an own critic masks: 0 times it must be 0
     return jnp.sum(weight * (q - alpha * finite(log_prob)), axis=-1)
 
 
@@ -190,7 +189,8 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
 
     def critics(params, obs, *action):
         """Q [E, B, K] of each critic: of the action given, or of all discrete ones."""
-        return jax.vmap(lambda one: critic_net.apply(one, obs, *action))(params)
+        q = jax.vmap(lambda one: critic_net.apply(one, obs, *action))(params)
+        return q if config.critic is None else jnp.where(jnp.isneginf(q), MASKED, q)  # an own one may mask too
 
     def q_of(params, obs, action):
         """Q(s, a) [E, B]."""

@@ -46,6 +46,7 @@ def sweep(algo: Algorithm, hyper: Any = None, task: Any = None, in_lanes: int | 
         raise ValueError("this algorithm is a sweep already; sweep its `base` instead")
     if in_lanes is not None and in_lanes < 1:
         raise ValueError(f"in_lanes={in_lanes}; it must be 1 or more")
+    check_task(algo)
     hyper = algo.hyper if hyper is None else hyper
     task = algo.task if task is None else task
     hyper_axes, task_axes = swept_axes(algo.hyper, hyper, "hyper"), swept_axes(algo.task, task, "task")
@@ -148,6 +149,22 @@ def swept_axes(default: Any, given: Any, name: str) -> Any:
         return 0 if extra else None
 
     return jax.tree_util.tree_map_with_path(one, default, given)
+
+
+def check_task(algo: Algorithm) -> None:
+    """Refuse an agent's task whose leaves are not of the shapes of its environment's parameters."""
+    if algo.num_hypers is not None or algo.offline:
+        return
+    swept_axes(algo.env.params, algo.task, "task")
+    for (path, own), given in zip(
+        jax.tree_util.tree_leaves_with_path(algo.env.params), jax.tree.leaves(algo.task), strict=True
+    ):
+        if jnp.shape(own) != jnp.shape(given):
+            raise ValueError(
+                f"task{jax.tree_util.keystr(path)} has shape {list(jnp.shape(given))}, and {algo.env.name} has "
+                f"{list(jnp.shape(own))}; one agent learns on one task; for one agent on each along a new axis, "
+                "rlzoo.sweep(algo, task=...)"
+            )
 
 
 def _swept_lengths(tree: Any, axes: Any, name: str) -> dict[str, int]:

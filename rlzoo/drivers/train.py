@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from rlzoo.blocks.vmapping import vmap
 from rlzoo.drivers import devices, memory
-from rlzoo.drivers.sweep import Axes, lanes_functions, lanes_of, swept_axes
+from rlzoo.drivers.sweep import Axes, check_task, lanes_functions, lanes_of, swept_axes
 from rlzoo.types import Algorithm
 
 LARGE = 256 * 1024  # bytes of a lane's parameters, from which on a CPU trains the lanes of a sweep one by one
@@ -50,6 +50,7 @@ def init(algo: Algorithm, key: jax.Array, quiet: bool = False) -> Any:
         ValueError: the device's memory cannot hold the State; with the capacity that fits.
     """
     _check_key(algo, key)
+    check_task(algo)
     arguments = devices.filled(algo, key, quiet), float32(algo.hyper), algo.task
     shapes = jax.eval_shape(_init(algo.init), *arguments)
     memory.check(algo, shapes, quiet)
@@ -81,6 +82,7 @@ def resume(algo: Algorithm, state: Any, num_updates: int) -> tuple[Any, dict[str
     if num_updates < 0:
         raise ValueError(f"num_updates={num_updates}; it must be 0 or more")
     _check_hyper(algo)
+    check_task(algo)
     numbers, spread = (float32(algo.hyper), algo.task), devices.layout(algo, state.key.shape)
     if spread is not None:
         numbers, state = spread.numbers(*numbers), spread.gathered(state)
