@@ -153,10 +153,11 @@ def _train(argv: list[str]) -> int:
         if not values or len(set(values)) < len(values):
             what = "the same number twice" if values else "no number"
             raise ValueError(f"--hyper.{name.replace('_', '-')} got {what}; give one, or several to sweep")
+    env, env_options = rlzoo.envs.named(options.env, {"backend": options.backend} if options.backend else {})
     about = {
         "algorithm": argv[0],
-        "env": options.env,
-        "env_options": {"backend": options.backend} if options.backend else {},
+        "env": env,
+        "env_options": env_options,
         "data": str(options.data.resolve()) if options.data else None,
         "config": {name: value for name, value in vars(options.config).items()},
         "hyper": hyper,
@@ -260,7 +261,8 @@ def build(about: dict[str, Any]) -> Any:
     import rlzoo
 
     module = rlzoo.ALGORITHMS[about["algorithm"]]
-    env = rlzoo.envs.make(about["env"], **about["env_options"])
+    before = {"backend": "spring"} if about["env"].startswith("brax/") else {}  # what the name alone once meant
+    env = rlzoo.envs.make(about["env"], **before | about["env_options"])
     config = module.Config(**{name: tuple(x) if isinstance(x, list) else x for name, x in about["config"].items()})
     single = {name: values[0] for name, values in about["hyper"].items() if len(values) == 1}
     several = {name: values for name, values in about["hyper"].items() if len(values) > 1}

@@ -238,7 +238,7 @@ def test_brax_sweeps_physics():
 
 
 def test_cached_reset_replays_the_first_state():
-    env = rlzoo.envs.make("brax/inverted_pendulum", horizon=LIMIT, cached_reset=True)
+    env = rlzoo.envs.make("brax/inverted_pendulum", backend="spring", horizon=LIMIT, cached_reset=True)
     obs, _, now = one_trajectory(env, env.params, KEYS[0])
     np.testing.assert_array_equal(now.obs[LIMIT - 1], obs[0])
     np.testing.assert_array_equal(now.obs[2 * LIMIT - 1], obs[0])

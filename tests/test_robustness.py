@@ -39,7 +39,7 @@ def test_every_combination_by_name(pendulum):
 
 
 def test_bodies_of_brax():
-    env = rlzoo.envs.make("brax/walker2d")
+    env = rlzoo.envs.make("brax/walker2d", backend="spring")
     params = vary(env, {"mass torso": [2.0, 9.0], "mass foot": [3.0], "friction": [0.5], "gravity": [-5.0]})
     foot = env.params.link_names.index("foot") + 1
     np.testing.assert_allclose(params.body_mass[:, 1], [2.0, 9.0])
@@ -69,7 +69,7 @@ def test_what_is_varied_changes_what_happens(backend):
 
 
 def test_masses_that_brax_does_not_know():
-    env = rlzoo.envs.make("brax/hopper")
+    env = rlzoo.envs.make("brax/hopper", backend="spring")
     with pytest.raises(ValueError, match="brax takes all its masses for 1 on this backend; use generalized or mjx"):
         vary(env, {"mass torso": [2.0]})
     assert vary(env, {"friction": [0.2, 0.4]}).geom_friction.shape[0] == 2
@@ -82,7 +82,11 @@ def test_names_and_numbers_that_cannot_be(pendulum):
         (pendulum, {"m": [1.0, float("nan")]}, "it needs one or more finite numbers"),
         (pendulum, {"m": []}, r"m=\[\]; it needs one or more finite numbers"),
         (pendulum, {}, "nothing to vary; gymnax/Pendulum-v1 has .*max_torque"),
-        (rlzoo.envs.make("brax/hopper"), {"mass hand": [1.0]}, "unknown parameter of brax/hopper spring 'mass hand'"),
+        (
+            rlzoo.envs.make("brax/hopper", backend="spring"),
+            {"mass hand": [1.0]},
+            "unknown parameter of brax/hopper spring 'mass hand'",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             vary(env, values)

@@ -30,7 +30,8 @@ def make(env: Any, **kwargs: Any) -> Env:
     Args:
         env: one of
             ``"gymnax/CartPole-v1"``: any that gymnax registers;
-            ``"brax/halfcheetah"``: with ``backend=``, ``horizon=`` and ``cached_reset=``, see `rlzoo.envs.brax.make`;
+            ``"brax/halfcheetah"``: with ``backend=`` (generalized, as in brax), ``horizon=`` and ``cached_reset=``,
+            see `rlzoo.envs.brax.make`; or with the backend behind it, as in records, ``"brax/halfcheetah spring"``;
             ``"rlzoo/RiskyPointMass-v0"``, see `rlzoo.envs.risky_point_mass`;
             ``"probe/delayed-reward"``: with ``continuous=``, see `rlzoo.envs.probe`;
             an object of gymnax 1.0's interface, with ``params=`` (default: its ``default_params``);
@@ -43,6 +44,7 @@ def make(env: Any, **kwargs: Any) -> Env:
     if not isinstance(env, str):
         return _own(env, kwargs)
 
+    env, kwargs = named(env, kwargs)
     suite, _, name = env.partition("/")
     if suite not in SUITES:
         raise unknown("environment", env, [f"{suite}/{name}" for suite in SUITES for name in names(suite)])
@@ -66,6 +68,15 @@ ALLOWED = (
     "allowed are a name such as 'gymnax/CartPole-v1', an rlzoo.types.Env, or an object of gymnax 1.0's interface "
     "(derive from its Environment)"
 )
+
+
+def named(env: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A name and its options as a record keeps them: of brax the backend is always said."""
+    suite, _, name = env.partition("/")
+    if suite != "brax":
+        return env, dict(options)
+    name, options = brax.named(name, options)
+    return f"brax/{name}", options
 
 
 def _own(env: Any, options: dict[str, Any]) -> Env:
