@@ -290,6 +290,69 @@ def test_environments_show_float32_in_64_bits(name):
         rlzoo.envs.make(rlzoo.envs.make(name))
 
 
+# --- what outlives a trace --------------------------------------------------------------------------------------------
+
+
+def remembers(where):
+    """Raw dynamics that keep what a trace computed: on themselves, or in the dict that they are given."""
+    kept = {}
+
+    def reset(key, params):
+        kept.setdefault("start", jnp.zeros(2))
+        return kept["start"] + params, {"x": kept["start"], "last": jnp.float32(0.0)}
+
+    def step(key, state, action, params):
+        start = kept["start"] if where == "on itself" else 0.0
+        state["last"] = jnp.float32(1.0) * action  # in place
+        after = {"x": state["x"] + action + start, "last": state["last"]}
+        return after, after["x"], -after["x"].sum(), jnp.array(False)
+
+    if where == "in the state":
+        kept["start"] = jnp.zeros(2)
+    return reset, step
+
+
+def test_what_a_trace_leaves_behind_is_said_at_make():
+    reset, step = with_episodes(*remembers("on itself"), 5)
+    space = Box(np.full(2, -INF, np.float32), np.full(2, INF, np.float32))
+    env = Env("own/cache", reset, step, jnp.float32(0.0), space, Discrete(2), 5)
+    with pytest.raises(ValueError, match="own/cache: step uses an array that an earlier trace left behind, .*or call "):
+        rlzoo.envs.make(env)
+
+    # Asked once before, as the message says, it keeps a number.
+    raw = remembers("on itself")
+    raw[0](KEY, jnp.float32(0.0))
+    reset, step = with_episodes(*raw, 5)
+    env = rlzoo.envs.make(env._replace(reset=reset, step=step))
+    algo = ppo.make(env, ppo.Config(num_envs=2, num_steps=4, num_minibatches=1, num_epochs=1, hidden=(4,)))
+    assert np.isfinite(rlzoo.train(algo, KEY, 1)[1]["loss/value"]).all()
+
+
+def test_dynamics_that_write_into_their_state():
+    """Of raw ones a copy is written into, so that a state may be stepped twice, within a trace of its own or not."""
+    reset, step = with_episodes(*remembers("in the state"), 5)
+    space = Box(np.full(2, -INF, np.float32), np.full(2, INF, np.float32))
+    env = rlzoo.envs.make(Env("own/writes", reset, step, jnp.float32(0.0), space, Discrete(2), 5))
+    _, state = env.reset(KEY, env.params)
+    first = jax.jit(lambda action: env.step(KEY, state, action, env.params)[1].next_obs)(jnp.int32(1))
+    assert float(state.inner["last"]) == 0.0  # neither 1, nor what a trace left behind
+    np.testing.assert_array_equal(env.step(KEY, state, jnp.int32(1), env.params)[1].next_obs, first)
+
+    def writes(key, state, action, params):
+        state.inner["last"] = jnp.float32(0.0)
+        return step(key, state, action, params)
+
+    with pytest.raises(ValueError, match="own/writes: step writes into the state that it is given; let it begin with"):
+        rlzoo.envs.make(env._replace(step=writes))
+    counts = Own(step=lambda key, state, *_: _counted(state))
+    assert rlzoo.envs.make(counts).name == "own/thing"
+
+
+def _counted(state):
+    state["t"] += 1
+    return jnp.zeros(3), state, 0.0, False, state["t"] > 8, {"final_observation": jnp.zeros(3)}
+
+
 # --- images -----------------------------------------------------------------------------------------------------------
 
 

@@ -19,13 +19,15 @@ class Distribution(Protocol):
 MASKED = -1e9  # nats, or a logit: where -inf, or anything below, has its place in sums: so 0 log 0 = 0
 
 
-@jax.custom_jvp
 def finite(x: Float[Array, "*B"]) -> Float[Array, "*B"]:
     """Logits or log-probabilities, of which those of masked actions are finite. Its derivative is that of x."""
-    return jnp.where(x < MASKED, MASKED, x)
 
+    @jax.custom_jvp
+    def raised(x):
+        return jnp.where(x < MASKED, MASKED, x)
 
-finite.defjvp(lambda x, tangent: (finite(*x), *tangent))  # a choice there would round other gradients otherwise
+    raised.defjvp(lambda x, tangent: (raised(*x), *tangent))  # that of the choice would round other gradients anew
+    return raised(x)
 
 
 class Categorical(NamedTuple):

@@ -1,7 +1,7 @@
 """Environments behind one interface, `rlzoo.types.Env`: ``make("suite/id")``, or ``make(your own object)``."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -127,7 +127,7 @@ def _checked(env: Env) -> Env:
     obs, state = _check_reset(env)
     key = jax.random.key(0)
     action = jax.eval_shape(env.action_space.sample, key)
-    new_state, now = _traced(env, "step", env.step, key, state, action, env.params)
+    new_state, now = _traced(env, "step", _reads_only(env), key, state, action, env.params)
 
     expected = {"obs": (obs.shape, "float32"), "next_obs": (obs.shape, "float32"), "reward": ((), "float32")}
     expected |= {"terminated": ((), "bool"), "truncated": ((), "bool")}
@@ -151,6 +151,23 @@ def _checked(env: Env) -> Env:
     return env
 
 
+def _reads_only(env: Env) -> Callable[..., Any]:
+    """The environment's step; an error if it writes into its state, which others still hold."""
+
+    def step(key, state, action, params):
+        before = jax.tree.leaves(state)
+        given = env.step(key, state, action, params)
+        after = jax.tree.leaves(state)
+        if len(before) != len(after) or any(old is not new for old, new in zip(before, after, strict=True)):
+            raise ValueError(
+                f"{env.name}: step writes into the state that it is given; let it begin with a copy, "
+                "state = jax.tree.map(lambda x: x, state)"
+            )
+        return given
+
+    return step
+
+
 def _check_reset(env: Env) -> tuple[Any, Any]:
     """The shapes of what a reset gives, if the observation is one of the space."""
     obs, state = _traced(env, "reset", env.reset, jax.random.key(0), env.params)
@@ -169,6 +186,11 @@ def _traced(env: Env, name: str, function: Any, *arguments: Any) -> tuple[Any, A
     except Exception as error:  # whatever a user's own code raises
         if str(error).startswith(env.name):  # said by the adapter
             raise
+        if isinstance(error, jax.errors.UnexpectedTracerError):
+            raise ValueError(
+                f"{env.name}: {name} uses an array that an earlier trace left behind, on an object or in a cache; keep "
+                "it in the state or in the parameters, or call reset once before any trace, so that a number is kept"
+            ) from error
         what = str(error).splitlines()[0] if str(error) else "without a word"
         raise ValueError(f"{env.name}: {name} raises {type(error).__name__}: {what}") from error
     pair = {"reset": "(obs, state)", "step": "(state, TimeStep)"}[name]

@@ -42,7 +42,8 @@ def with_episodes(
 
     def step_episode(key, state, action, params):
         step_key, reset_key = jax.random.split(key)
-        inner, next_obs, reward, terminated = step(step_key, state.inner, action, params)
+        given = jax.tree.map(lambda x: x, state.inner)  # a copy, as some write into the dicts that they are given
+        inner, next_obs, reward, terminated = step(step_key, given, action, params)
         next_obs, reward = jnp.asarray(next_obs, jnp.float32), jnp.asarray(reward, jnp.float32)
         time = state.time + 1
         truncated = time >= horizon

@@ -56,7 +56,7 @@ def adapt(env: Any, params: Any, name: str) -> Env:
         return observe(obs), jax.tree.map(_strong, state)
 
     def step(key, state, action, params):
-        values = env.step(key, state, action, params)
+        values = env.step(key, jax.tree.map(lambda x: x, state), action, params)  # a copy: it may write into a dict
         if not isinstance(values, tuple) or len(values) != 6 or "final_observation" not in values[5]:
             raise ValueError(f"{name}: step returned {_returned(values)}")
         obs, state, reward, terminated, truncated, info = values
