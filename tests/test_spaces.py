@@ -298,7 +298,7 @@ def remembers(where):
     kept = {}
 
     def reset(key, params):
-        kept.setdefault("start", jnp.zeros(2))
+        kept.setdefault("start", jax.random.uniform(key, (2,)))
         return kept["start"] + params, {"x": kept["start"], "last": jnp.float32(0.0)}
 
     def step(key, state, action, params):

@@ -182,17 +182,17 @@ def _check_reset(env: Env) -> tuple[Any, Any]:
 def _traced(env: Env, name: str, function: Any, *arguments: Any) -> tuple[Any, Any]:
     """The shapes of the pair that ``reset`` or ``step`` gives."""
     try:
-        given = jax.eval_shape(function, *arguments)
+        traced, given = jax.make_jaxpr(function, return_shape=True)(*arguments)
     except Exception as error:  # whatever a user's own code raises
         if str(error).startswith(env.name):  # said by the adapter
             raise
-        if isinstance(error, jax.errors.UnexpectedTracerError):
-            raise ValueError(
-                f"{env.name}: {name} uses an array that an earlier trace left behind, on an object or in a cache; keep "
-                "it in the state or in the parameters, or call reset once before any trace, so that a number is kept"
-            ) from error
         what = str(error).splitlines()[0] if str(error) else "without a word"
         raise ValueError(f"{env.name}: {name} raises {type(error).__name__}: {what}") from error
+    if any(isinstance(x, jax.core.Tracer) for x in traced.consts):  # JAX itself says so only when it compiles
+        raise ValueError(
+            f"{env.name}: {name} uses an array that an earlier trace left behind, on an object or in a cache; keep it "
+            "in the state or in the parameters, or call reset once before any trace, so that a number is kept"
+        )
     pair = {"reset": "(obs, state)", "step": "(state, TimeStep)"}[name]
     if not isinstance(given, tuple) or len(given) != 2 or (name == "step" and not isinstance(given[1], TimeStep)):
         raise ValueError(f"{env.name}: {name} gives a {type(given).__name__}; it must give {pair}")
