@@ -40,8 +40,8 @@ def names() -> tuple[str, ...]:
 def named(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """An id as an `Env`'s name has it, "hopper spring cached_reset", apart: the bare id, and all options."""
     name, *words = name.split(" ")
-    behind = {"backend": words[0]} if words else {}
-    behind |= {word: True for word in words[1:]}
+    behind: dict[str, Any] = {"backend": words[0]} if words else {}
+    behind |= dict.fromkeys(words[1:], True)
     twice = [option for option in behind if option in options and options[option] != behind[option]]
     if twice:
         raise ValueError(f"brax/{name} {' '.join(words)} with {twice[0]}={options[twice[0]]!r}; give one of the two")
