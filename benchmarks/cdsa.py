@@ -38,7 +38,7 @@ def main() -> None:
     options = parser.parse_args()
     print(hardware())
     key, figures = jax.random.key(0), []
-    env = rlzoo.envs.make("brax/halfcheetah")
+    env = rlzoo.envs.make("brax/halfcheetah", backend="spring")
     dataset = jax.tree.map(jax.numpy.asarray, synthetic(env, 100_000))
     algo = td3_bc.make(env, td3_bc.Config(), dataset)
     state = rlzoo.init(algo, key)

@@ -61,7 +61,7 @@ def measure(kind: str, rows: int, updates: int) -> dict[str, float]:
     name, _, search = kind.partition(", ")
     module = rlzoo.ALGORITHMS[name]
     config = module.Config(search=search) if search else module.Config()
-    env = rlzoo.envs.make("brax/halfcheetah")
+    env = rlzoo.envs.make("brax/halfcheetah", backend="spring")
     dataset = jax.tree.map(jax.numpy.asarray, synthetic(env, rows))
     began = time.perf_counter()
     algo = module.make(env, config, dataset)

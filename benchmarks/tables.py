@@ -183,6 +183,34 @@ def algorithms(rows: list[dict[str, str]]) -> list[str]:
     return lines
 
 
+def backends() -> list[str]:
+    """A row an algorithm and task of brax: what is recorded on each backend, and at how many steps per second."""
+    from rlzoo.envs.brax import BACKENDS
+
+    found: dict[tuple[str, ...], dict[str, str]] = {}
+    for path in sorted((DIRECTORY.parent / "results").glob("*_on_brax_*.json")):
+        record = json.loads(path.read_text())
+        if not (said := re.fullmatch(r"(PPO|SAC) on brax (\w+) \((\w+)\), (\w+) steps", record["title"])):
+            continue
+        figures = {figure["what"]: figure for figure in record["figures"]}
+        score = figures["deterministic return, IQM"]
+        cell = f"{score['value']:,.0f} ({score['low']:,.0f} to {score['high']:,.0f}; {score['note'].split(',')[0]}"
+        pace = figures.get("steps per second, all seeds")
+        cell += f"; {pace['value']:,.0f} steps/s)" if pace else ")"
+        found.setdefault((said[2], said[1], said[4]), {})[said[3]] = cell
+    lines = [f"| task | algorithm | steps | {' | '.join(BACKENDS)} |", "|---|---|---:|" + "---|" * len(BACKENDS)]
+    for row, cells in sorted(found.items()):
+        lines.append(f"| {' | '.join([*row, *(cells.get(backend, 'not measured') for backend in BACKENDS)])} |")
+    return lines
+
+
+def environments() -> str:
+    """The page on environments with its table of backends made anew."""
+    between = "<!-- backends -->\n" + "\n".join(backends()) + "\n<!-- /backends -->"
+    text = (DIRECTORY.parent / "environments.md").read_text()
+    return re.sub(r"<!-- backends -->.*?<!-- /backends -->", between, text, flags=re.S)
+
+
 def readme() -> str:
     """The README with its generated parts made anew; they stand between comments."""
     text = Path("README.md").read_text()
@@ -219,6 +247,7 @@ def write() -> None:
         if "<!-- = " in (text := path.read_text()):
             path.write_text(numbers(text))
     PAGE.write_text(page())
+    (DIRECTORY.parent / "environments.md").write_text(environments())
     Path("README.md").write_text(readme())
 
 

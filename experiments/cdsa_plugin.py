@@ -32,7 +32,7 @@ strengths = cdsa.Strength(eta_action, weight=weight, sigma=jnp.array([0.05, 0.05
 statistics = {"mean": np.mean, "CVaR 0.1": partial(report.conditional_value_at_risk, level=0.1)}
 for path in options.data:
     dataset, figures = rlzoo.data.load(path), []
-    env = rlzoo.envs.make(dataset.about.env.split()[0])
+    env = rlzoo.envs.make(dataset.about.env)
     preset = lambda module: module.presets[preset_for(env.name.split()[0], module.presets, path.name)]  # noqa: B023, E731
     models = cdsa.fit(env, dataset, *preset(cdsa))
     for base in options.bases:

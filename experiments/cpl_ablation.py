@@ -26,7 +26,7 @@ parser.add_argument("--seeds", type=int, default=4)
 parser.add_argument("--record", action="store_true", help="write the figures into docs/results.md")
 options = parser.parse_args()
 pairs = preferences.load(f"{options.data}-{options.labels}.npz")
-env = rlzoo.envs.make(pairs.about.env.split()[0])
+env = rlzoo.envs.make(pairs.about.env)
 config, hyper = cpl.presets["pendulum" if "Pendulum" in env.name else "small"]
 keys = jax.random.split(jax.random.key(1), options.seeds)
 first = rlzoo.sweep(cpl.make(env, replace(config, phase="bc"), pairs, hyper))

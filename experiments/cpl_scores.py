@@ -27,7 +27,7 @@ parser.add_argument("--episodes", type=int, default=128)
 parser.add_argument("--record", action="store_true", help="write the figures into docs/results.md")
 options = parser.parse_args()
 dataset, keys = rlzoo.data.load(f"{options.data}.npz"), jax.random.split(jax.random.key(1), options.seeds)
-env = rlzoo.envs.make(dataset.about.env.split()[0])
+env = rlzoo.envs.make(dataset.about.env)
 config, hyper = cpl.presets["pendulum" if "Pendulum" in env.name else "small"]
 own, best = float(dataset.episode_returns().mean()), rlzoo.data.best_episodes(dataset, 0.1)
 for labels in options.labels:

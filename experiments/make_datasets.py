@@ -4,7 +4,8 @@
 
 medium is the first policy at a third of the way from the random to the last policy's return, medium-replay everything
 seen until then, expert the last policy; SACo is over the random set. Reference scores are in every file and, with seed
-and steps of both policies, in a .json. A minute for Pendulum; for brax/hopper, ...: --rows 100000 --steps 1000000.
+and steps of both policies, in a .json. A minute for Pendulum; for brax/hopper, ..., on spring:
+--rows 100000 --steps 1000000.
 """
 
 import argparse
@@ -27,7 +28,8 @@ parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--directory", type=Path, default=Path("data"))
 parser.add_argument("--record", action="store_true", help="write the figures into docs/results.md")
 options = parser.parse_args()
-env = rlzoo.envs.make(options.env)
+physics = {"backend": "spring"} if options.env.startswith("brax/") else {}
+env = rlzoo.envs.make(options.env, **physics)
 config, hyper = sac.presets[preset_for(options.env, sac.presets)]
 algo = sac.make(env, replace(config, capacity=max(options.steps, config.capacity)), hyper)  # keeps all that is seen
 train_key, eval_key, *data_keys = jax.random.split(jax.random.key(options.seed), 5)

@@ -30,7 +30,7 @@ options = parser.parse_args()
 keys = jax.random.split(jax.random.key(0), options.seeds)
 for path in options.data:
     dataset = rlzoo.data.load(path)
-    name = options.env or dataset.about.env.split()[0]  # brax: on its default backend, spring
+    name = options.env or dataset.about.env  # of brax with the backend
     env = rlzoo.envs.make(name)
     curves, scores = {}, {}
     for algorithm in options.algorithms:

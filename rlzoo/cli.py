@@ -183,10 +183,11 @@ def _train(argv: list[str]) -> int:
         if not values or len(set(map(str, values))) < len(values):
             what = "the same number twice" if values else "no number"
             raise ValueError(f"--hyper.{name.replace('_', '-')} got {what}; give one, or several to sweep")
+    env, env_options = rlzoo.envs.named(env, {"backend": backend} if backend else {})
     about = {
         "algorithm": algorithm,
         "env": env,
-        "env_options": {"backend": backend} if backend else {},
+        "env_options": env_options,
         "data": named.absolute(options.data) if options.data else None,
         "data_rule": None if options.data_rule == "true" else options.data_rule,  # true is the default
         "config": {name: value for name, value in vars(options.config).items()},
@@ -314,7 +315,8 @@ def build(about: dict[str, Any]) -> Any:
     import rlzoo
 
     module = rlzoo.ALGORITHMS[about["algorithm"]]
-    env = named.environment(about["env"], about["env_options"])
+    before = {"backend": "spring"} if about["env"].startswith("brax/") else {}  # what the name alone once meant
+    env = named.environment(about["env"], before | about["env_options"])
     config = module.Config(**{name: tuple(x) if isinstance(x, list) else x for name, x in about["config"].items()})
     single = {name: values[0] for name, values in about["hyper"].items() if len(values) == 1}
     several = {name: values for name, values in about["hyper"].items() if len(values) > 1}

@@ -397,7 +397,7 @@ def eject(
     names.check("algorithm", [algorithm], ALGORITHMS)
     module = ALGORITHMS[algorithm]
     named.check_data(algorithm, data, "--data")
-    options = {"backend": backend} if backend else {}
+    env, options = envs.named(env, {"backend": backend} if backend else {})
     chosen = module.presets[preset or named.preset_for(env, module.presets, str(data or ""))]
     dataset = None if data is None else named.load_data(module, data, data_rule)
     updates_for(named.make(module, envs.make(env, **options), chosen.config, chosen.hyper._asdict(), dataset), steps)

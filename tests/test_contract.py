@@ -14,7 +14,7 @@ import rlzoo
 from rlzoo import a2c, a2pr, a3c, bc, cdsa, cpl, ga3c, iql, mixed_ne, p_iql, ppo, prdc, qarl, sac, stac, td3_bc
 from rlzoo.algorithms.config import as_dict
 from rlzoo.algorithms.hyper import ranges_of
-from rlzoo.drivers.train import float32
+from rlzoo.drivers.train import float32, strong
 
 SMALL = {"num_envs": 4, "num_steps": 16, "num_epochs": 2, "num_minibatches": 2, "hidden": (16,)}
 TINY_PPO = ppo.Config(**SMALL)
@@ -486,3 +486,32 @@ def test_steps_per_update_is_what_the_environments_took(built, trained):
     counted = float(metrics["episode/length_sum"].sum() + begun(state) - before)
     most = N * built.algo.steps_per_update
     assert counted == (metrics["worker/steps"].sum() if "worker/steps" in metrics else most) <= most
+
+
+# The rounds of A3C and the order of PPO's minibatches count in integers; SAC has every block of the off-policy ones.
+IN_64_BITS = ("a3c discrete", "ppo discrete", "sac discrete")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_steps_keep_their_dtypes_in_64_bits(name):
+    """JAX's wide numbers, in environments that show float32: what is made without a dtype is wide, and stays so."""
+    with jax.enable_x64(True):
+        algo = algorithm(CASES[name])
+        start = jax.eval_shape(lambda key: strong(algo.init(key, float32(algo.hyper), algo.task)), KEY)
+        after, _ = jax.eval_shape(algo.step, start, float32(algo.hyper), algo.task)
+    for (path, old), new in zip(jax.tree_util.tree_leaves_with_path(start), jax.tree.leaves(after), strict=True):
+        assert (old.shape, old.dtype) == (new.shape, new.dtype), jax.tree_util.keystr(path)
+    assert start.step.dtype == "int32"
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in IN_64_BITS else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+)
+def test_trains_and_is_evaluated_in_64_bits(name, tmp_path):
+    with jax.enable_x64(True):
+        algo = algorithm(CASES[name])
+        state, metrics = rlzoo.train(algo, KEY, 2)
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves(metrics))
+        assert np.isfinite(rlzoo.evaluate(algo, algo.env, state, KEY, 2).returns).all()
+        rlzoo.save(tmp_path, algo, state)
+        assert_same_bits(rlzoo.load(tmp_path, algo), state)

@@ -492,9 +492,9 @@ def test_a_dataset_of_another_environment_is_refused():
     with pytest.raises(
         ValueError, match="was recorded in walker2d, not in brax/halfcheetah spring; .* if it is the same"
     ):
-        check_for(walker, rlzoo.envs.make("brax/halfcheetah"), "prdc")
+        check_for(walker, rlzoo.envs.make("brax/halfcheetah", backend="spring"), "prdc")
     with pytest.raises(ValueError, match="has observations"):  # the family fits; it is the made-up rows that do not
-        check_for(walker, rlzoo.envs.make("brax/walker2d"), "prdc")
+        check_for(walker, rlzoo.envs.make("brax/walker2d", backend="spring"), "prdc")
     two = pendulum._replace(action_space=Box(-np.ones(2, np.float32), np.ones(2, np.float32)))
     with pytest.raises(ValueError, match=r"has actions \[1\], continuous"):
         check_for(unknown, two, "prdc")

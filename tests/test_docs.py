@@ -81,7 +81,7 @@ import jax, jax.numpy as jnp, numpy as np, rlzoo
 returns, key, M = np.array([100.0]), jax.random.key(0), 50
 obs, action = jnp.zeros((M, 4, 3)), jnp.zeros((M, 4, 1))
 first, second, label = jnp.arange(20), jnp.arange(20) + 20, jnp.ones(20)
-env = rlzoo.envs.make("brax/hopper")
+env = rlzoo.envs.make("brax/hopper", backend="spring")
 oracle = rlzoo.sac.make(env, rlzoo.sac.Config(hidden=(8,), capacity=1_000, warmup=256))
 oracle_state = rlzoo.init(oracle, key, quiet=True)
 """,
@@ -246,7 +246,7 @@ def what_the_page_on_data_takes_for_given(place):
     d4rl_file(place / "hopper_medium-v2.hdf5")
     (place / "data").mkdir()
     small = "--config.hidden 8 --config.num-envs 2 --config.capacity 2000 --config.warmup 1000 --eval-episodes 2"
-    call(f"rlzoo train sac --env brax/hopper --steps 1200 {small} --directory runs/sac_hopper_1")
+    call(f"rlzoo train sac --env brax/hopper --backend spring --steps 1200 {small} --directory runs/sac_hopper_1")
     for name in ("medium", "expert"):
         shutil.copytree(place / "runs" / "sac_hopper_1", place / "runs" / name)
     env = rlzoo.envs.make("gymnax/Pendulum-v1")
@@ -358,6 +358,7 @@ def test_tables_are_what_their_generator_writes(monkeypatch):
     monkeypatch.chdir(ROOT)
     assert README.read_text() == tables.readme()
     assert tables.PAGE.read_text() == tables.page()
+    assert (DOCS / "environments.md").read_text() == tables.environments()
     for path in DOCS.glob("*.md"):
         assert path.read_text() == tables.numbers(path.read_text()), path
     rows = [{name: str(value) for name, value in learning.found(row).items()} for row in learning.ROWS]
@@ -372,7 +373,7 @@ def test_the_arithmetic_of_the_page_on_devices():
     """Bytes of a transition, of SAC's networks and of PPO's: counted in the States themselves."""
     from rlzoo.drivers.memory import size_in_bytes
 
-    hopper = rlzoo.envs.make("brax/hopper")
+    hopper = rlzoo.envs.make("brax/hopper", backend="spring")
     capacity = 100_000
     sac = rlzoo.sac.make(hopper, rlzoo.sac.Config(capacity=capacity))
     state = jax.eval_shape(sac.init, jax.random.key(0), sac.hyper, sac.task)

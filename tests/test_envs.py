@@ -238,7 +238,7 @@ def test_brax_sweeps_physics():
 
 
 def test_cached_reset_replays_the_first_state():
-    env = rlzoo.envs.make("brax/inverted_pendulum", horizon=LIMIT, cached_reset=True)
+    env = rlzoo.envs.make("brax/inverted_pendulum", backend="spring", horizon=LIMIT, cached_reset=True)
     obs, _, now = one_trajectory(env, env.params, KEYS[0])
     np.testing.assert_array_equal(now.obs[LIMIT - 1], obs[0])
     np.testing.assert_array_equal(now.obs[2 * LIMIT - 1], obs[0])
@@ -311,6 +311,40 @@ def test_unsupported_backends_are_those_that_fail():
             rlzoo.envs.make(f"brax/{name}", backend=backend)
 
 
+def test_the_bare_name_of_brax_is_what_brax_means_by_it():
+    import inspect
+
+    from brax import envs
+
+    for name, kind in envs._envs.items():
+        own = inspect.signature(kind).parameters.get("backend")
+        assert own is None or own.default == brax.DEFAULT, name  # of one for tests there is no physics
+    assert rlzoo.envs.make("brax/inverted_pendulum").name == "brax/inverted_pendulum generalized"
+    with pytest.raises(ValueError, match="brax/swimmer is not available on the backend generalized: .*no other works"):
+        rlzoo.envs.make("brax/swimmer")
+
+
+def test_names_of_records_are_names():
+    """What a record, a dataset or an `Env` is called makes it again."""
+    for options in ({"backend": "spring"}, {"backend": "spring", "cached_reset": True}):
+        env = rlzoo.envs.make("brax/inverted_pendulum", **options)
+        again = rlzoo.envs.make(env.name)
+        assert again.name == env.name and again.obs_space == env.obs_space
+        assert rlzoo.envs.named(env.name, {}) == ("brax/inverted_pendulum", options)
+    assert rlzoo.envs.named("brax/hopper", {"horizon": 9}) == ("brax/hopper", {"backend": "generalized", "horizon": 9})
+    assert rlzoo.envs.named("gymnax/CartPole-v1", {}) == ("gymnax/CartPole-v1", {})
+    with pytest.raises(ValueError, match="brax/hopper spring with backend='mjx'; give one of the two"):
+        rlzoo.envs.make("brax/hopper spring", backend="mjx")
+    for wrong, message in (
+        ("brax/hopper sprng", "backend='sprng'; allowed are"),
+        ("brax/hopper spring cached", "takes no option 'cached'"),
+        ("brax/hoper spring", "did you mean 'brax/hopper'"),
+        ("gymnax/CartPole-v1 spring", "did you mean 'gymnax/CartPole-v1'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            rlzoo.envs.make(wrong)
+
+
 def test_unknown_backend():
     with pytest.raises(ValueError, match="backend='mujoco'; allowed are generalized, positional, spring, mjx"):
         rlzoo.envs.make("brax/hopper", backend="mujoco")
@@ -353,5 +387,5 @@ def test_the_old_five_values_are_refused():
             obs, state, reward, terminated, truncated, info = super().step(key, state, action, params)
             return obs, state, reward, terminated | truncated, info
 
-    with pytest.raises(ValueError, match="step returned 5 values; allowed are gymnax 1.0's six"):
+    with pytest.raises(ValueError, match="step returned 5 values, as step_env does, .*allowed are gymnax 1.0's six"):
         rlzoo.envs.make(Old())

@@ -39,7 +39,7 @@ def test_every_combination_by_name(pendulum):
 
 
 def test_bodies_of_brax():
-    env = rlzoo.envs.make("brax/walker2d")
+    env = rlzoo.envs.make("brax/walker2d", backend="spring")
     params = vary(env, {"mass torso": [2.0, 9.0], "mass foot": [3.0], "friction": [0.5], "gravity": [-5.0]})
     foot = env.params.link_names.index("foot") + 1
     np.testing.assert_allclose(params.body_mass[:, 1], [2.0, 9.0])
@@ -69,7 +69,7 @@ def test_what_is_varied_changes_what_happens(backend):
 
 
 def test_masses_that_brax_does_not_know():
-    env = rlzoo.envs.make("brax/hopper")
+    env = rlzoo.envs.make("brax/hopper", backend="spring")
     with pytest.raises(ValueError, match="brax takes all its masses for 1 on this backend; use generalized or mjx"):
         vary(env, {"mass torso": [2.0]})
     assert vary(env, {"friction": [0.2, 0.4]}).geom_friction.shape[0] == 2
@@ -82,7 +82,11 @@ def test_names_and_numbers_that_cannot_be(pendulum):
         (pendulum, {"m": [1.0, float("nan")]}, "it needs one or more finite numbers"),
         (pendulum, {"m": []}, r"m=\[\]; it needs one or more finite numbers"),
         (pendulum, {}, "nothing to vary; gymnax/Pendulum-v1 has .*max_torque"),
-        (rlzoo.envs.make("brax/hopper"), {"mass hand": [1.0]}, "unknown parameter of brax/hopper spring 'mass hand'"),
+        (
+            rlzoo.envs.make("brax/hopper", backend="spring"),
+            {"mass hand": [1.0]},
+            "unknown parameter of brax/hopper spring 'mass hand'",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             vary(env, values)
@@ -189,3 +193,33 @@ def test_a_fresh_adversary_finds_the_weakness(small):
     eval_key = jax.random.split(KEY)[1]
     np.testing.assert_allclose(alone, rlzoo.evaluate(runs, game.env, state, eval_key, 64).returns)
     assert attacked.mean() < alone.mean() - 0.1, (attacked.mean(-1), alone.mean(-1))
+
+
+def test_a_task_with_an_axis_is_no_task_of_one_agent(pendulum):
+    """Whoever meets it says so, and what to do."""
+    algo = rlzoo.ppo.make(pendulum, rlzoo.ppo.Config(num_envs=2, num_steps=4, num_minibatches=1, hidden=(4,)))
+    masses = rlzoo.envs.vary(pendulum, {"m": [0.5, 1.0, 2.0]})
+    state, keys, heavy = rlzoo.init(algo, KEY), jax.random.split(KEY, 2), algo._replace(task=masses)
+    runs = rlzoo.sweep(algo)
+    lanes = rlzoo.init(runs, keys)
+    advice = r"task.m has shape \[3\], and gymnax/Pendulum-v1 has \[\]; one agent learns on one task; .*rlzoo.sweep"
+    for call in (
+        lambda: rlzoo.init(heavy, KEY),
+        lambda: rlzoo.train(heavy, KEY, 1),
+        lambda: rlzoo.resume(heavy, state, 1),
+        lambda: rlzoo.sweep(heavy),
+    ):
+        with pytest.raises(ValueError, match=advice):
+            call()
+    for made, task, message in (
+        (algo, masses, "of one agent; sweep the algorithm, or give one task; or .*, rlzoo.robustness"),
+        (heavy, None, "of one agent; sweep the algorithm"),
+        (runs, masses, r"swept leaves of length \[3\], and the state has 1 settings; .*rlzoo.robustness"),
+    ):
+        for evaluate in (rlzoo.evaluate, rlzoo.value_error):
+            with pytest.raises(ValueError, match=message):
+                evaluate(made, pendulum, state if made is not runs else lanes, KEY, 2, task)
+    with pytest.raises(ValueError, match="an episode is of one task; give one"):
+        rlzoo.render("episode.gif", algo, pendulum, state, KEY, masses)
+    with pytest.raises(ValueError, match="another structure"):
+        rlzoo.train(algo._replace(task=None), KEY, 1)

@@ -411,3 +411,16 @@ def test_pessimism_lowers_the_value_error_and_avoids_danger():
             measured = rlzoo.value_error(runs, env, state, KEY, 32).mean(-1)
         # Of a seed that has learnt nothing yet the error is tens of times the others', in a mean all that counts.
         assert np.median(measured[1]) < np.median(measured[0])
+
+
+@pytest.mark.parametrize("test_samples", [0, 10])
+def test_what_a_deterministic_action_depends_on(test_samples):
+    """Of a mean of samples the whole batch, as its description says; of the mode each observation alone."""
+    algo = stac.make(plane(), stac.Config(**SMALL | {"test_samples": test_samples}), HYPER)
+    actor = algo.actor(rlzoo.init(algo, KEY))
+    obs = jax.random.normal(KEY, (4, 2))
+    act = lambda obs: np.asarray(algo.policy(actor, obs, KEY, True))  # noqa: E731
+    np.testing.assert_array_equal(act(obs), act(obs))
+    alone = np.concatenate([act(obs[i : i + 1]) for i in range(4)])
+    assert np.allclose(act(obs), alone, atol=1e-5) == (test_samples == 0)
+    assert np.allclose(act(obs), act(obs[::-1])[::-1], atol=1e-5) == (test_samples == 0)

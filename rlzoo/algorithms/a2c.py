@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import optax
 
 from rlzoo.algorithms.a3c import actor_critic_loss
-from rlzoo.algorithms.config import Preset, Presets, Structure
+from rlzoo.algorithms.config import Preset, Presets, Structure, environment
 from rlzoo.algorithms.hyper import Bound, Decay, Positive, Rate, Share, Steps, Weight, checked, numbers
 from rlzoo.blocks import moments, networks, optim, returns, rollout
 from rlzoo.types import Algorithm, Env
@@ -93,6 +93,7 @@ class Actor(NamedTuple):  # what acting needs
 
 def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorithm:
     """A2C for an environment: see `Config` for its structure, `Hyper` for its numbers, `presets` for tuned pairs."""
+    environment(env, "A2C")
     hyper = checked(hyper)
     default = networks.actor_critic(env, config.hidden, config.activation, config.init_std)
     network = networks.own(config, "network", default, env.obs_space.shape, batches=((3,), (2, 3)))

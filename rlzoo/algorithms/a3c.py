@@ -39,7 +39,7 @@ import optax
 from jaxtyping import Array, Float
 
 from rlzoo import names
-from rlzoo.algorithms.config import Preset, Presets, Structure
+from rlzoo.algorithms.config import Preset, Presets, Structure, environment
 from rlzoo.algorithms.hyper import Bound, Decay, Positive, Rate, Share, Steps, Weight, checked, numbers
 from rlzoo.blocks import networks, optim, returns, rollout
 from rlzoo.types import Algorithm, Env
@@ -133,6 +133,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
     ``steps_per_update`` is W T, the most that a round takes: rollouts end with their episode. The metric
     ``worker/steps`` counts those taken.
     """
+    environment(env, "A3C")
     hyper = checked(hyper)
     default = networks.actor_critic(env, config.hidden, config.activation, config.init_std)
     network = networks.own(config, "network", default, env.obs_space.shape, batches=((), (3,)))
@@ -199,7 +200,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
             return jnp.sum(batch.taken * each), {name: jnp.sum(batch.taken * x) for name, x in sums.items()}
 
         grads, sums = jax.grad(loss, has_aux=True)(params)
-        return envs, grads, batch.taken.sum(), sums, episodes
+        return envs, grads, batch.taken.sum(dtype=jnp.int32), sums, episodes
 
     def apply(shared, grads, num_steps, hyper):
         """Apply one worker's gradient to the parameters as they are by now."""
@@ -258,7 +259,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
             worker, made = now
             return synced.at[worker].set(made + 1), made - synced[worker]
 
-        made = state.step * workers + jnp.arange(workers)
+        made = state.step * workers + jnp.arange(workers, dtype=jnp.int32)
         synced, staleness = jax.lax.scan(turn, state.synced, (order, made))
 
         taken = num_steps.sum().astype(jnp.float32)

@@ -94,9 +94,18 @@ class Presets(dict[str, Preset]):
         raise names.unknown("preset", name, self)
 
 
+def environment(env: Any, who: str) -> Env:
+    """What was given to an algorithm's `make`, which must be an environment; otherwise a `ValueError`."""
+    if isinstance(env, Env):
+        return env
+    given = f"rlzoo.envs.make({env!r})" if isinstance(env, str) else "rlzoo.envs.make, of a name or of your own object"
+    what = f"the name {env!r}" if isinstance(env, str) else f"a {type(env).__name__}"
+    raise ValueError(f"{who} takes an environment, an rlzoo.types.Env, not {what}; build it: {given}")
+
+
 def bounded_box(env: Env, who: str, instead: str = "") -> Box:
     """The action space of an environment, which must be a bounded box; otherwise a `ValueError`."""
-    space = env.action_space
+    space = environment(env, who).action_space
     if isinstance(space, Box) and space.bounded:
         return space
     kind = "an unbounded box" if isinstance(space, Box) else f"discrete, {space.n} actions"

@@ -39,7 +39,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from rlzoo.algorithms.config import Preset, Presets, Structure
+from rlzoo.algorithms.config import Preset, Presets, Structure, environment
 from rlzoo.algorithms.hyper import Positive, Rate, Share, Weight, checked, numbers
 from rlzoo.blocks import masks, networks, optim
 from rlzoo.blocks.distributions import Categorical, bounded_normal
@@ -161,6 +161,7 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
     Raises:
         ValueError: the preferences are not of this environment, all of them are ties, or scores are needed and missing.
     """
+    environment(env, "CPL")
     hyper = checked(hyper)
     unlabelled = config.phase == "bc" and config.bc_on == "all"
     task = task_of(preferences, env, "cpl", ties=unlabelled or config.comparisons != "given")

@@ -37,7 +37,7 @@ import jax.numpy as jnp
 import optax
 
 from rlzoo.algorithms.a3c import actor_critic_loss
-from rlzoo.algorithms.config import Preset, Presets, Structure
+from rlzoo.algorithms.config import Preset, Presets, Structure, environment
 from rlzoo.algorithms.hyper import Bound, Decay, Positive, Rate, Share, Steps, Weight, checked, numbers
 from rlzoo.blocks import networks, optim, returns, rollout
 from rlzoo.types import Algorithm, Env
@@ -106,6 +106,7 @@ def write_and_read(ring: Any, step: jax.Array, newest: Any) -> tuple[Any, Any]:
 
 def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorithm:
     """GA3C for an environment: see `Config` for its structure, `Hyper` for its numbers, `presets` for tuned pairs."""
+    environment(env, "GA3C")
     hyper = checked(hyper)
     default = networks.actor_critic(env, config.hidden, config.activation, config.init_std)
     network = networks.own(config, "network", default, env.obs_space.shape, batches=((3,), (2, 3)))
@@ -158,7 +159,6 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
 
         # 2. Queue: learn from what was collected `training_lag` updates ago; at first, from nothing.
         queue, batch = write_and_read(state.queue, state.step, newest)
-        arrived = (state.step >= config.training_lag).astype(jnp.float32)
 
         # 3. Train: one gradient step at the current parameters.
         def loss(params):
@@ -174,9 +174,11 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
                 "policy/entropy": entropy,
                 "policy/approx_kl": jnp.exp(log_ratio) - 1.0 - log_ratio,  # from the policy that acted, in nats
             }
-            return arrived * each.mean(), {name: arrived * x.mean() for name, x in terms.items()}
+            return each.mean(), {name: x.mean() for name, x in terms.items()}
 
         grads, metrics = jax.grad(loss, has_aux=True)(state.params)
+        arrived = state.step >= config.training_lag  # a choice, as the blank rows of an empty queue may be masked
+        grads, metrics = jax.tree.map(lambda x: jnp.where(arrived, x, 0.0), (grads, metrics))
         params, opt_state = optim.descend(optimiser(hyper, state.step), state.params, state.opt_state, grads)
         state = State(params, opt_state, past_params, queue, envs, key, state.step + 1)
         return state, metrics | episodes

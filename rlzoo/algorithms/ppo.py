@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from rlzoo.algorithms.config import Preset, Presets, Structure
+from rlzoo.algorithms.config import Preset, Presets, Structure, environment
 from rlzoo.algorithms.hyper import Bound, Rate, Share, Steps, Weight, checked, numbers
 from rlzoo.blocks import moments, networks, optim, returns, rollout
 from rlzoo.types import Algorithm, Env
@@ -139,13 +139,14 @@ def random_order(key: chex.PRNGKey, n: int) -> Int[Array, "n"]:
     n^3 / 2^32 pairs) whose random bits are equal, the order is that of the indices.
     """
     index_bits = max(n - 1, 1).bit_length()
-    words = (jax.random.bits(key, (n,)) << index_bits) | jnp.arange(n, dtype=jnp.uint32)
+    words = (jax.random.bits(key, (n,), jnp.uint32) << index_bits) | jnp.arange(n, dtype=jnp.uint32)
     words = jnp.sort(jax.lax.bitcast_convert_type(words, jnp.int32))
     return words & ((1 << index_bits) - 1)
 
 
 def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorithm:
     """PPO for an environment: see `Config` for its structure, `Hyper` for its numbers, `presets` for tuned pairs."""
+    environment(env, "PPO")
     hyper = checked(hyper)
     default = networks.actor_critic(env, config.hidden, config.activation, config.init_std)
     network = networks.own(config, "network", default, env.obs_space.shape, batches=((3,), (2, 3)))

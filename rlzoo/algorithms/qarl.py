@@ -43,7 +43,7 @@ import optax
 from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Bool, Float, Int
 
-from rlzoo.algorithms.config import Preset, Presets, Structure
+from rlzoo.algorithms.config import Preset, Presets, Structure, environment
 from rlzoo.algorithms.hyper import Entropy, Level, Positive, Rate, Share, Steps, Weight, filled, numbers
 from rlzoo.algorithms.sac import LOG_STD, NAN, default_target_entropy, soft_target
 from rlzoo.blocks import networks, optim, replay, rollout
@@ -456,7 +456,7 @@ def make(env: Env | Game, config: Config = Config(), hyper: Hyper = Hyper()) -> 
             `rlzoo.envs.adversarial`; observations that are no vectors.
     """
     myopic = config.opponent == "myopic"
-    game = env if isinstance(env, Game) else adversarial(env, on="action" if myopic else "force")
+    game = env if isinstance(env, Game) else adversarial(environment(env, "QARL"), on="action" if myopic else "force")
     if myopic and game.on != "action":
         raise ValueError(f"opponent='myopic' disturbs actions, not {game.unit}; use adversarial(env, on='action')")
     env, space = game.env, game.env.action_space

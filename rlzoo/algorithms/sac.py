@@ -40,10 +40,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float
 
-from rlzoo.algorithms.config import Preset, Presets, Structure
+from rlzoo.algorithms.config import Preset, Presets, Structure, environment
 from rlzoo.algorithms.hyper import Entropy, Positive, Rate, Share, filled, numbers
 from rlzoo.blocks import networks, optim, replay, rollout
-from rlzoo.blocks.distributions import Categorical, TanhNormal, pre_tanh
+from rlzoo.blocks.distributions import MASKED, Categorical, TanhNormal, finite, pre_tanh
 from rlzoo.types import Algorithm, Box, Discrete, Env, Space, Transition
 
 LOG_STD = (-20.0, 2.0)  # bounds of the policy's, before the squashing; as in the authors' code
@@ -65,7 +65,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     hidden: tuple[int, ...] = (256, 256)  # widths of the policy's and of each critic's layers
     activation: str = "relu"  # tanh, relu, swish or gelu
     layer_norm: bool = False  # before each activation
-    actor: nn.Module | None = None  # own module, obs -> [B, 2 A] mean and log std, or logits; replaces the default
+    actor: nn.Module | None = None  # own module, obs -> [B, 2 A] mean and log std, or logits, -inf: an action masked
     critic: nn.Module | None = None  # own module, (obs, action) -> [B, 1], or obs -> [B, K] if actions are discrete
     optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one a part
 
@@ -115,7 +115,7 @@ def soft_value(
     weight: Float[Array, "*B K"], log_prob: Float[Array, "*B K"], q: Float[Array, "*B K"], alpha: Float[Array, ""]
 ) -> Float[Array, "*B"]:
     """V(s) = E_pi [Q(s, a) - alpha log pi(a|s)], Eq. 3, as sum_k weight_k (q_k - alpha log_prob_k)."""
-    return jnp.sum(weight * (q - alpha * log_prob), axis=-1)
+    return jnp.sum(weight * (q - alpha * finite(log_prob)), axis=-1)
 
 
 def soft_target(
@@ -151,6 +151,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
     Raises:
         ValueError: the action box is unbounded, and nothing can be squashed onto it.
     """
+    environment(env, "SAC")
     space, discrete = env.action_space, isinstance(env.action_space, Discrete)
     if isinstance(space, Box) and not space.bounded:
         raise ValueError(f"{env.name}: its action box is unbounded; SAC squashes onto a bounded one; wrap the actions")
@@ -192,7 +193,8 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
 
     def critics(params, obs, *action):
         """Q [E, B, K] of each critic: of the action given, or of all discrete ones."""
-        return jax.vmap(lambda one: critic_net.apply(one, obs, *action))(params)
+        q = jax.vmap(lambda one: critic_net.apply(one, obs, *action))(params)
+        return q if config.critic is None else jnp.where(jnp.isneginf(q), MASKED, q)  # an own one may mask too
 
     def q_of(params, obs, action):
         """Q(s, a) [E, B]."""
@@ -204,7 +206,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         """What the policy would do at obs: weights [B, K], log-probabilities [B, K], and Q [E, B, K]."""
         pi = distribution(actor_params, obs)
         if discrete:
-            log_prob = jax.nn.log_softmax(pi.logits)
+            log_prob = pi.log_probs()
             return jnp.exp(log_prob), log_prob, critics(critic_params, obs)
         u = pi.sample_pre_tanh(key)
         log_prob = pi.log_prob_pre_tanh(u)[..., None]
@@ -217,6 +219,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
     def init(key, hyper, task):
         key, actor_key, critic_key, env_key, act_key = jax.random.split(key, 5)
         envs = rollout.init(env, env_key, task, config.num_envs)
+        actor_params = actor_net.init(actor_key, envs.obs[:1])
 
         def at_random(envs, key):
             """Uniform actions, held for a while."""
@@ -225,9 +228,16 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
                 action = jax.random.randint(action_key, (config.num_envs,), 0, num_actions)
             else:
                 action = jax.random.uniform(action_key, (config.num_envs, num_actions), minval=-1.0)
-            act = lambda obs, key: (space.from_policy(action), action)  # noqa: E731
-            envs, batch, action, _ = rollout.collect(env, act, envs, hold_key, task, config.warmup_hold)
-            return envs, rollout.flatten(batch._replace(action=action))
+
+            def act(obs, key):
+                held = action
+                if discrete and config.actor is not None:  # what an own actor masks is not tried either
+                    pi = distribution(actor_params, obs)
+                    held = jnp.where(jnp.exp(pi.log_prob(action)) > 0.0, action, pi.sample(key))
+                return space.from_policy(held), held
+
+            envs, batch, held, _ = rollout.collect(env, act, envs, hold_key, task, config.warmup_hold)
+            return envs, rollout.flatten(batch._replace(action=held))
 
         blocks = config.warmup // (config.num_envs * config.warmup_hold)
         envs, batch = jax.lax.scan(at_random, envs, jax.random.split(act_key, blocks))
@@ -237,7 +247,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         example = (batch.obs[:1],) if discrete else (batch.obs[:1], batch.action[:1])
         critic_keys = jax.random.split(critic_key, config.num_critics)
         params = Params(
-            actor=actor_net.init(actor_key, batch.obs[:1]),
+            actor=actor_params,
             critics=jax.vmap(lambda key: critic_net.init(key, *example))(critic_keys),
             log_alpha=jnp.log(hyper.init_alpha),
         )

@@ -18,10 +18,13 @@ Two of the paper's baselines share everything but the critic and the dropout, wh
 ``critic="quantile"``, the least of two sets of 25 quantiles; ``estac`` has ``critic="twin-gaussian"``, the least of two
 means, with no pessimism about sigma. (Its third, SAC, is `rlzoo.sac`, in its own paper's form.)
 
-Where the author's code, which made the published numbers, and the paper disagree, the code is the default and the paper
-a switch of `Config`: ``temperature``, ``norm_last``, ``target_dropout``, ``test_samples``. (That the pseudo-code moves
-the target critic last changes no number.) The code's temperature step has a factor alpha that its DSAC lacks; that is
-kept. Target entropies are -A, in units of the action in [-1, 1], as in Table 5 and all runs; Table 6 has half of it.
+Where the author's code, which made the published numbers, and the paper disagree, the code is the default and the
+paper a switch of `Config`: ``temperature``, ``norm_last``, ``target_dropout``, ``test_samples``. The code's
+evaluation is a mean of sampled actions, whose noise is drawn for the whole batch: in another batch, or at another
+place in it, an observation's "deterministic" action is another; with ``test_samples=0`` it is a function of the
+observation. (That the pseudo-code moves the target critic last changes no number.) The code's temperature step has a
+factor alpha that its DSAC lacks; that is kept. Target entropies are -A, in units of the action in [-1, 1], as in
+Table 5 and all runs; Table 6 has half of it.
 Episodes cut by a time limit bootstrap. Departures: environments may run side by side; and scores here are of many
 episodes of the last policy, where the paper pools single ones of a window of evaluations.
 
@@ -236,6 +239,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         return vmap(one, (0, None if keep is None else 0))(params, keep)
 
     def policy(actor, obs, key, deterministic=False):
+        """Deterministic: given the key and the whole batch; of test_samples=0, given each observation alone."""
         pi = distribution(actor, obs)
         if not deterministic:
             return space.from_policy(jnp.tanh(pi.sample_pre_tanh(key)))

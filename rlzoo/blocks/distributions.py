@@ -16,8 +16,26 @@ class Distribution(Protocol):
     def entropy(self) -> jax.Array: ...
 
 
+MASKED = -1e9  # nats, or a logit: where -inf, or anything below, has its place in sums: so 0 log 0 = 0
+
+
+def finite(x: Float[Array, "*B"]) -> Float[Array, "*B"]:
+    """Logits or log-probabilities, of which those of masked actions are finite. Its derivative is that of x."""
+
+    @jax.custom_jvp
+    def raised(x):
+        return jnp.where(x < MASKED, MASKED, x)
+
+    raised.defjvp(lambda x, tangent: (raised(*x), *tangent))  # that of the choice would round other gradients anew
+    return raised(x)
+
+
 class Categorical(NamedTuple):
-    """Over the integers 0 .. A-1, from unnormalised log-probabilities. Finite where a probability underflows."""
+    """Over the integers 0 .. A-1, from unnormalised log-probabilities.
+
+    Finite where a probability underflows. A logit of -inf, or far below the others, masks its action: it is never
+    sampled, and counts for nothing in the entropy.
+    """
 
     logits: jax.Array  # [*B, A]
 
@@ -28,11 +46,15 @@ class Categorical(NamedTuple):
         return jnp.argmax(self.logits, axis=-1)
 
     def log_prob(self, action: Int[Array, "*B"]) -> Float[Array, "*B"]:
-        return jnp.take_along_axis(jax.nn.log_softmax(self.logits), action[..., None], axis=-1)[..., 0]
+        return jnp.take_along_axis(self.log_probs(), action[..., None], axis=-1)[..., 0]
+
+    def log_probs(self) -> Float[Array, "*B A"]:
+        """Of all actions; finite, of masked ones some -1e9."""
+        return jax.nn.log_softmax(finite(self.logits))
 
     def entropy(self) -> Float[Array, "*B"]:
         """In nats."""
-        log_probs = jax.nn.log_softmax(self.logits)
+        log_probs = self.log_probs()
         return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
 
 

@@ -64,6 +64,9 @@ class CNN(nn.Module):
 
     The convolution is written as a matrix product of its patches. The numbers are the same, but under a vmap over
     parameters it stays a batched product, where XLA turns a real convolution into a slow grouped one.
+
+    Raises:
+        ValueError: an image of fewer than 3 pixels in height or width, of which nothing would be left.
     """
 
     channels: int = 16
@@ -71,14 +74,16 @@ class CNN(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*B H W C"]) -> Float[Array, "*B F"]:
         height, width = x.shape[-3] - 2, x.shape[-2] - 2
+        if height < 1 or width < 1:
+            raise ValueError(f"images {list(x.shape[-3:])} are smaller than the 3 x 3 convolution; flatten them")
         patches = [x[..., i : i + height, j : j + width, :] for i in range(3) for j in range(3)]
         features = nn.relu(dense(self.channels)(jnp.concatenate(patches, axis=-1)))
         return features.reshape(*features.shape[:-3], -1)
 
 
 def _features(obs: jax.Array, obs_shape: tuple[int, ...]) -> jax.Array:
-    """Inside a compact module: images through a CNN of its own, everything else as one vector."""
-    if len(obs_shape) == 3:
+    """Inside a compact module: images through a CNN of its own, everything else, such as tiny images, as one vector."""
+    if len(obs_shape) == 3 and min(obs_shape[:2]) >= 3:
         return CNN()(obs)
     return obs.reshape(*obs.shape[: obs.ndim - len(obs_shape)], -1)
 
@@ -115,7 +120,7 @@ class FeedForward(nn.Module):
     """Off-policy networks: policies of obs, critics of obs and action.
 
     Each hidden block is Linear, dropout, LayerNorm, activation, of which dropout and LayerNorm may be left out; then
-    a Linear head. Images [H, W, C] go through a small CNN first.
+    a Linear head. Images [H, W, C], 3 x 3 or more, go through a small CNN first.
     """
 
     features: int
@@ -197,7 +202,7 @@ class TwinCritics(NamedTuple):
 
 
 class ActorCritic(nn.Module):
-    """Policy and value. Vectors: two separate MLPs. Images [H, W, C]: both on a shared small CNN."""
+    """Policy and value. Vectors: two separate MLPs. Images [H, W, C], 3 x 3 or more: both on a shared small CNN."""
 
     obs_shape: tuple[int, ...]
     num_outputs: int  # actions of a discrete policy, dimensions of a continuous one

@@ -236,7 +236,16 @@ def _checked(algo: Algorithm, env: Env, state: Any, num_episodes: int, task: Any
         task = default_task(algo, env)
     axes = Axes(swept_axes(env.params, task, "task"))
     if not state.key.ndim and any(axis is not None for axis in axes.leaves):
-        raise ValueError("task has a swept leaf, but the state is of one agent; sweep the algorithm, or give one task")
+        raise ValueError(
+            "task has a swept leaf, but the state is of one agent; sweep the algorithm, or give one task; or evaluate "
+            "this agent at all of them, rlzoo.robustness"
+        )
+    lengths = {x.shape[0] for axis, x in zip(axes.leaves, jax.tree.leaves(task), strict=True) if axis is not None}
+    if lengths and lengths != {state.key.shape[0]}:
+        raise ValueError(
+            f"task has swept leaves of length {sorted(lengths)}, and the state has {state.key.shape[0]} settings; a "
+            "task goes along the settings; for every agent at every task, rlzoo.robustness"
+        )
     return task, axes
 
 

@@ -23,7 +23,7 @@ def check(algo: Algorithm, state: Any, quiet: bool = False) -> None:
         ValueError: larger than the device's memory; with the capacity that fits, if there is a replay buffer.
     """
     total = size_in_bytes(state)
-    buffer = getattr(state, "replay", None)
+    buffer = getattr(state, "replay", None) if hasattr(algo.config, "capacity") else None
     lanes = math.prod(state.key.shape)
     limit = device_memory()
     several = algo.devices is not None and algo.num_hypers is not None and jax.default_backend() != "cpu"

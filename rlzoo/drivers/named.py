@@ -152,7 +152,7 @@ def preset_for(env: str, presets: Iterable[str], data: str = "") -> str:
     """The preset that is tuned for a dataset (hopper-medium-v2: hopper_medium, or else hopper), for an environment
     (RiskyPointMass-v0: risky_point_mass), for its family, or for nothing in particular.
     """
-    suite, _, name = env.partition("/")
+    suite, _, name = env.partition(" ")[0].partition("/")  # without brax's backend
     words = Path(data).stem.replace("-", "_").lower().split("_")
     for count in range(len(words), 0, -1):
         if (of_data := "_".join(words[:count])) in presets:

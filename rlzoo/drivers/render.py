@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from rlzoo.drivers.evaluate import default_task
+from rlzoo.drivers.sweep import Axes, swept_axes
 from rlzoo.envs import brax
 from rlzoo.types import Algorithm, Env
 
@@ -36,6 +37,8 @@ def episode(
             "rlzoo.setting(runs, h) with rlzoo.lane(state, h, s)"
         )
     task = default_task(algo, env) if task is None else task
+    if any(axis is not None for axis in Axes(swept_axes(env.params, task, "task")).leaves):
+        raise ValueError("task has a swept leaf, and an episode is of one task; give one")
     static = algo.actor, algo.policy, env.reset, env.step, env.horizon, deterministic
     obs, states, action, now = _recording(*static)(state, task, key)
     done = np.asarray(now.terminated | now.truncated)

@@ -58,6 +58,7 @@ def sweep(algo: Algorithm, hyper: Any = None, task: Any = None, in_lanes: int | 
         raise ValueError("this algorithm is a sweep already; sweep its `base` instead")
     if in_lanes is not None and in_lanes < 1:
         raise ValueError(f"in_lanes={in_lanes}; it must be 1 or more")
+    check_task(algo)
     hyper = checked(algo.hyper if hyper is None else hyper)
     task = algo.task if task is None else task
     hyper_axes, task_axes = swept_axes(algo.hyper, hyper, "hyper"), swept_axes(algo.task, task, "task")
@@ -169,6 +170,22 @@ def swept_axes(default: Any, given: Any, name: str) -> Any:
     return jax.tree_util.tree_map_with_path(one, default, given)
 
 
+def check_task(algo: Algorithm) -> None:
+    """Refuse an agent's task whose leaves are not of the shapes of its environment's parameters."""
+    if algo.num_hypers is not None or algo.offline:
+        return
+    swept_axes(algo.env.params, algo.task, "task")
+    for (path, own), given in zip(
+        jax.tree_util.tree_leaves_with_path(algo.env.params), jax.tree.leaves(algo.task), strict=True
+    ):
+        if jnp.shape(own) != jnp.shape(given):
+            raise ValueError(
+                f"task{jax.tree_util.keystr(path)} has shape {list(jnp.shape(given))}, and {algo.env.name} has "
+                f"{list(jnp.shape(own))}; one agent learns on one task; for one agent on each along a new axis, "
+                "rlzoo.sweep(algo, task=...)"
+            )
+
+
 def swept_lengths(tree: Any, axes: Any, name: str) -> dict[str, int]:
     """The length of each swept leaf by its name. A None of the tree itself is no leaf, and has no axis."""
     leaves = zip(
@@ -183,7 +200,8 @@ def _none(x: Any) -> bool:
 
 def lanes_of(state: Any) -> Any:
     """The axes of a State under vmap over lanes: the clock is not mapped, nor is what a State calls ``shared()``."""
-    shared = getattr(state, "shared", lambda: ("step",))()
+    own = getattr(state, "shared", None) if "shared" not in state._fields else None  # a field is no such method
+    shared = ("step",) if own is None else own()
     return type(state)(*(None if name in shared else 0 for name in state._fields))
 
 

@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 from rlzoo.algorithms.hyper import checked
 from rlzoo.blocks.vmapping import vmap
 from rlzoo.drivers import devices, memory
-from rlzoo.drivers.sweep import Axes, lanes_functions, lanes_of, swept_axes
+from rlzoo.drivers.sweep import Axes, check_task, lanes_functions, lanes_of, swept_axes
 from rlzoo.types import Algorithm
 
 MOST_UPDATES = 2**31 - 1  # the clock is an int32
@@ -53,6 +53,7 @@ def init(algo: Algorithm, key: jax.Array, quiet: bool = False) -> Any:
     """
     _check_key(algo, key)
     checked(algo.hyper, made=True)
+    check_task(algo)
     arguments = devices.filled(algo, key, quiet), float32(algo.hyper), algo.task
     shapes = jax.eval_shape(_init(algo.init), *arguments)
     memory.check(algo, shapes, quiet)
@@ -84,6 +85,7 @@ def resume(algo: Algorithm, state: Any, num_updates: int) -> tuple[Any, dict[str
     if not 0 <= num_updates <= MOST_UPDATES:
         raise ValueError(f"num_updates={num_updates}; it must be 0 or more, and {MOST_UPDATES} or less")
     _check_hyper(algo)
+    check_task(algo)
     numbers, spread = (float32(algo.hyper), algo.task), devices.layout(algo, state.key.shape)
     if spread is not None:
         numbers, state = spread.numbers(*numbers), spread.gathered(state)

@@ -1,16 +1,18 @@
 """Environments behind one interface, `rlzoo.types.Env`: ``make("suite/id")``, or ``make(your own object)``."""
 
 import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import jax
 
-from rlzoo.envs import brax, gymnax, probe, risky_point_mass
+from rlzoo.envs import brax, gymnax, probe, risky_point_mass, spaces
 from rlzoo.envs.adversarial import adversarial, with_adversary, with_protagonist
 from rlzoo.envs.stochastic import stochastic
 from rlzoo.envs.vary import vary
 from rlzoo.names import unknown
-from rlzoo.types import Env, TimeStep
+from rlzoo.types import Algorithm, Env, TimeStep
 
 __all__ = ["adversarial", "make", "names", "stochastic", "vary", "with_adversary", "with_protagonist"]
 
@@ -28,18 +30,21 @@ def make(env: Any, **kwargs: Any) -> Env:
     Args:
         env: one of
             ``"gymnax/CartPole-v1"``: any that gymnax registers;
-            ``"brax/halfcheetah"``: with ``backend=``, ``horizon=`` and ``cached_reset=``, see `rlzoo.envs.brax.make`;
+            ``"brax/halfcheetah"``: with ``backend=`` (generalized, as in brax), ``horizon=`` and ``cached_reset=``,
+            see `rlzoo.envs.brax.make`; or with the backend behind it, as in records, ``"brax/halfcheetah spring"``;
             ``"rlzoo/RiskyPointMass-v0"``, see `rlzoo.envs.risky_point_mass`;
             ``"probe/delayed-reward"``: with ``continuous=``, see `rlzoo.envs.probe`;
             an object of gymnax 1.0's interface, with ``params=`` (default: its ``default_params``);
             an `rlzoo.types.Env`, which is checked and returned.
         kwargs: for the suite's constructor.
     Raises:
-        ValueError: an unknown or unsupported name, or an object of another interface.
+        ValueError: an unknown or unsupported name or option, an object of another interface, or one whose spaces or
+            steps cannot be used; with what to do.
     """
     if not isinstance(env, str):
-        return _own(env, **kwargs)
+        return _own(env, kwargs)
 
+    env, kwargs = named(env, kwargs)
     suite, _, name = env.partition("/")
     if suite not in SUITES:
         raise unknown("environment", env, [f"{suite}/{name}" for suite in SUITES for name in names(suite)])
@@ -48,35 +53,81 @@ def make(env: Any, **kwargs: Any) -> Env:
     if name not in names(suite):
         raise unknown("environment", env, [f"{suite}/{name}" for name in names(suite)])
     try:
-        return SUITES[suite].make(name, **kwargs)
+        made = spaces.check(SUITES[suite].make(name, **kwargs))
     except TypeError as error:
         unknown_option = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         if not unknown_option:
             raise
         raise ValueError(f"environment {env!r} takes no option {unknown_option[1]!r}") from error
+    if suite == "gymnax":  # whose observations may be of another shape than their space
+        _check_reset(made)
+    return made
 
 
-def _own(env: Any, params: Any = None) -> Env:
+ALLOWED = (
+    "allowed are a name such as 'gymnax/CartPole-v1', an rlzoo.types.Env, or an object of gymnax 1.0's interface "
+    "(derive from its Environment)"
+)
+
+
+def named(env: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A name and its options as a record keeps them: of brax the backend is always said."""
+    suite, _, name = env.partition("/")
+    if suite != "brax":
+        return env, dict(options)
+    name, options = brax.named(name, options)
+    return f"brax/{name}", options
+
+
+def _own(env: Any, options: dict[str, Any]) -> Env:
+    names_of_options = () if isinstance(env, Env) else ("params",)
+    if unknown_options := [name for name in options if name not in names_of_options]:
+        known = "params alone" if names_of_options else "none, as it is made already"
+        raise ValueError(f"options {', '.join(unknown_options)} given with an object; allowed is {known}")
     if isinstance(env, Env):
         return _checked(env)
-    missing = [name for name in ("reset", "step", "observation_space", "action_space") if not hasattr(env, name)]
-    if missing:
-        raise ValueError(
-            f"{type(env).__name__} lacks {', '.join(missing)}; allowed are a name such as 'gymnax/CartPole-v1', an "
-            "rlzoo.types.Env, or an object of gymnax 1.0's interface (derive from its Environment)"
-        )
+    if why := _mistaken(env):
+        raise ValueError(f"{why}; {ALLOWED}")
+    params = options.get("params")
     if params is None and not hasattr(env, "default_params"):
         raise ValueError(f"{type(env).__name__} has no default_params; give them: make(env, params=...)")
     params = env.default_params if params is None else params
     return _checked(gymnax.adapt(env, params, f"own/{getattr(env, 'name', type(env).__name__)}"))
 
 
+def _mistaken(env: Any) -> str:
+    """Why an object is no environment that can be adapted, and what was probably meant; empty if it is one."""
+    kind = type(env).__name__
+    if isinstance(env, type):
+        return f"{env.__name__} is a class; give an object of it: make({env.__name__}())"
+    if isinstance(env, Algorithm):
+        return f"an algorithm, {env.name}, was given; its environment is its field env"
+    suites = {base.__module__.partition(".")[0] for base in type(env).__mro__}
+    if python := suites & {"gymnasium", "gym", "pettingzoo", "dm_env", "dm_control"}:
+        return (
+            f"{kind} is an environment of {python.pop()}, which steps in Python and cannot be compiled; take that of "
+            "gymnax or brax, or write its dynamics in JAX"
+        )
+    missing = [name for name in ("reset", "step", "observation_space", "action_space") if not hasattr(env, name)]
+    if missing and "brax" in suites:
+        return f"{kind} is brax's own object; give its name: make('brax/...', backend=...)"
+    if missing and isinstance(env, tuple) and env and hasattr(env[0], "reset"):
+        return f"a {kind} was given; of a pair such as gymnax.make's give make(env, params=params)"
+    if missing and (isinstance(env, Mapping | Sequence | PurePath) or env is None):
+        return f"a {kind} was given, {str(env)[:60]}"
+    if missing:
+        return f"{kind} lacks {', '.join(missing)}"
+    fixed = [name for name in ("observation_space", "action_space") if not callable(getattr(env, name))]
+    return f"{kind}: {' and '.join(fixed)} must be functions of the parameters" if fixed else ""
+
+
 def _checked(env: Env) -> Env:
     """Trace one reset and one step, and say what does not fit, before anything is compiled."""
+    spaces.check(env)
+    obs, state = _check_reset(env)
     key = jax.random.key(0)
     action = jax.eval_shape(env.action_space.sample, key)
-    obs, state = _traced(env, "reset", env.reset, key, env.params)
-    new_state, now = _traced(env, "step", env.step, key, state, action, env.params)
+    new_state, now = _traced(env, "step", _reads_only(env), key, state, action, env.params)
 
     expected = {"obs": (obs.shape, "float32"), "next_obs": (obs.shape, "float32"), "reward": ((), "float32")}
     expected |= {"terminated": ((), "bool"), "truncated": ((), "bool")}
@@ -86,11 +137,6 @@ def _checked(env: Env) -> Env:
             raise ValueError(
                 f"{env.name}: step gives {name} {got.dtype}{list(got.shape)}; it must be {dtype}{list(shape)}"
             )
-    if obs.shape != env.obs_space.shape or obs.dtype != "float32":
-        raise ValueError(
-            f"{env.name}: reset gives obs {obs.dtype}{list(obs.shape)}; "
-            f"the observation space says float32{list(env.obs_space.shape)}"
-        )
 
     before, after = (jax.tree_util.tree_leaves_with_path(tree) for tree in (state, new_state))
     if [path for path, _ in before] != [path for path, _ in after]:
@@ -105,13 +151,48 @@ def _checked(env: Env) -> Env:
     return env
 
 
+def _reads_only(env: Env) -> Callable[..., Any]:
+    """The environment's step; an error if it writes into its state, which others still hold."""
+
+    def step(key, state, action, params):
+        before = jax.tree.leaves(state)
+        given = env.step(key, state, action, params)
+        after = jax.tree.leaves(state)
+        if len(before) != len(after) or any(old is not new for old, new in zip(before, after, strict=True)):
+            raise ValueError(
+                f"{env.name}: step writes into the state that it is given; let it begin with a copy, "
+                "state = jax.tree.map(lambda x: x, state)"
+            )
+        return given
+
+    return step
+
+
+def _check_reset(env: Env) -> tuple[Any, Any]:
+    """The shapes of what a reset gives, if the observation is one of the space."""
+    obs, state = _traced(env, "reset", env.reset, jax.random.key(0), env.params)
+    if getattr(obs, "shape", None) != env.obs_space.shape or obs.dtype != "float32":
+        given = f"{obs.dtype}{list(obs.shape)}" if hasattr(obs, "shape") else f"a {type(obs).__name__}"
+        raise ValueError(
+            f"{env.name}: reset gives obs {given}; the observation space says float32{list(env.obs_space.shape)}"
+        )
+    return obs, state
+
+
 def _traced(env: Env, name: str, function: Any, *arguments: Any) -> tuple[Any, Any]:
     """The shapes of the pair that ``reset`` or ``step`` gives."""
     try:
-        given = jax.eval_shape(function, *arguments)
+        traced, given = jax.make_jaxpr(function, return_shape=True)(*arguments)
     except Exception as error:  # whatever a user's own code raises
+        if str(error).startswith(env.name):  # said by the adapter
+            raise
         what = str(error).splitlines()[0] if str(error) else "without a word"
         raise ValueError(f"{env.name}: {name} raises {type(error).__name__}: {what}") from error
+    if any(isinstance(x, jax.core.Tracer) for x in traced.consts):  # JAX itself says so only when it compiles
+        raise ValueError(
+            f"{env.name}: {name} uses an array that an earlier trace left behind, on an object or in a cache; keep it "
+            "in the state or in the parameters, or call reset once before any trace, so that a number is kept"
+        )
     pair = {"reset": "(obs, state)", "step": "(state, TimeStep)"}[name]
     if not isinstance(given, tuple) or len(given) != 2 or (name == "step" and not isinstance(given[1], TimeStep)):
         raise ValueError(f"{env.name}: {name} gives a {type(given).__name__}; it must give {pair}")

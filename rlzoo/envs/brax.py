@@ -1,4 +1,6 @@
-"""Brax environments on the backends generalized, positional, spring and mjx.
+"""Brax environments on the backends generalized, which is brax's own default, positional, spring and mjx.
+
+The backends are other physics, and so other tasks under one name; an `Env`'s name says which.
 
 The physical parameters, brax's ``System``, are the environment's `params`, passed at every call: masses, friction
 or gravity may be swept like any number. Brax's own wrappers are not used: they replay each environment's first
@@ -9,7 +11,7 @@ import contextlib
 import copy
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -20,6 +22,7 @@ from rlzoo.envs.episodes import with_episodes
 from rlzoo.types import Box, Env
 
 BACKENDS = ("generalized", "positional", "spring", "mjx")
+DEFAULT = "generalized"  # as of every environment in brax
 UNSUPPORTED = {  # (name, backend) -> why
     ("swimmer", "generalized"): "brax 0.14.2 calls jnp.clip with a_min, which JAX has removed",
     ("swimmer", "positional"): "brax models its fluid on generalized alone",
@@ -34,11 +37,22 @@ def names() -> tuple[str, ...]:
     return tuple(envs._envs)
 
 
-def make(name: str, backend: str = "spring", horizon: int = 1_000, cached_reset: bool = False, **kwargs: Any) -> Env:
+def named(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """An id as an `Env`'s name has it, "hopper spring cached_reset", apart: the bare id, and all options."""
+    name, *words = name.split(" ")
+    behind: dict[str, Any] = {"backend": words[0]} if words else {}
+    behind |= dict.fromkeys(words[1:], True)
+    twice = [option for option in behind if option in options and options[option] != behind[option]]
+    if twice:
+        raise ValueError(f"brax/{name} {' '.join(words)} with {twice[0]}={options[twice[0]]!r}; give one of the two")
+    return name, {"backend": DEFAULT} | behind | dict(options)
+
+
+def make(name: str, backend: str = DEFAULT, horizon: int = 1_000, cached_reset: bool = False, **kwargs: Any) -> Env:
     """Build ``brax/name``.
 
     Args:
-        backend: the physics: generalized, positional, spring or mjx.
+        backend: the physics: generalized, as brax itself takes, positional, spring or mjx.
         horizon: time limit in steps; brax's own is 1000 for every environment.
         cached_reset: replay each environment's first state at every reset: faster, but less varied.
         kwargs: for the environment's constructor.

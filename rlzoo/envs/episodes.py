@@ -26,25 +26,32 @@ def with_episodes(
     Args:
         reset: (key, params) -> obs, state.
         step: (key, state, action, params) -> state, obs, reward, terminated; no time limit, no reset.
+            Observations and rewards become float32.
         horizon: the episode is truncated at this many steps.
         cached_reset: replay each environment's first state instead of drawing a new one. Cheaper (under vmap a
             fresh reset is computed at every step), but an environment then starts every episode alike.
     """
 
-    def reset_episode(key, params):
+    def fresh(key, params):
         obs, inner = reset(key, params)
+        return jnp.asarray(obs, jnp.float32), inner
+
+    def reset_episode(key, params):
+        obs, inner = fresh(key, params)
         return obs, Episode(inner, jnp.int32(0), (obs, inner) if cached_reset else ())
 
     def step_episode(key, state, action, params):
         step_key, reset_key = jax.random.split(key)
-        inner, next_obs, reward, terminated = step(step_key, state.inner, action, params)
+        given = jax.tree.map(lambda x: x, state.inner)  # a copy, as some write into the dicts that they are given
+        inner, next_obs, reward, terminated = step(step_key, given, action, params)
+        next_obs, reward = jnp.asarray(next_obs, jnp.float32), jnp.asarray(reward, jnp.float32)
         time = state.time + 1
         truncated = time >= horizon
         done = terminated | truncated
 
-        first = state.first if cached_reset else reset(reset_key, params)
+        first = state.first if cached_reset else fresh(reset_key, params)
         obs, inner = jax.tree.map(lambda new, old: jnp.where(done, new, old), first, (next_obs, inner))
-        state = Episode(inner, jnp.where(done, 0, time), state.first)
+        state = Episode(inner, jnp.where(done, jnp.int32(0), time), state.first)
         return state, TimeStep(obs, reward, terminated, truncated, next_obs)
 
     return reset_episode, step_episode

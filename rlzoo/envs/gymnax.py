@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlzoo.types import Box, Discrete, Env, Space, TimeStep
+from rlzoo.envs import spaces
+from rlzoo.types import Box, Discrete, Env, TimeStep
 
 UNSUPPORTED = {"MNISTBandit-bsuite": "it downloads MNIST when constructed; gymnax ships no copy of the data"}
 
@@ -30,14 +31,24 @@ def make(name: str, **kwargs: Any) -> Env:
 
 
 def adapt(env: Any, params: Any, name: str) -> Env:
-    """Adapt an object with gymnax 1.0's `reset`, `step`, `observation_space` and `action_space`."""
+    """Adapt an object with gymnax 1.0's `reset`, `step`, `observation_space` and `action_space`.
+
+    Raises:
+        ValueError: spaces that are no plain Box or Discrete; parameters without a time limit.
+    """
     params = jax.tree.map(_strong, params)
-    observation_space = env.observation_space(params)
-    num_categories = getattr(observation_space, "n", None)
+    seen = spaces.read(env.observation_space(params), f"{name}: its observation space")
+    action_space = spaces.read(env.action_space(params), f"{name}: its action space")
+    if isinstance(action_space, Box) and not jnp.issubdtype(
+        getattr(env.action_space(params), "dtype", float), jnp.floating
+    ):
+        raise ValueError(f"{name}: its action space is a Box of whole numbers; allowed are real ones, and Discrete")
+    num_categories = seen.n if isinstance(seen, Discrete) else 0
+    obs_space = seen if isinstance(seen, Box) else spaces.box(0.0, 1.0, (num_categories,))
 
     def observe(obs):
-        if num_categories is not None:
-            return jax.nn.one_hot(obs, num_categories)
+        if num_categories:
+            return jax.nn.one_hot(obs, num_categories, dtype=jnp.float32)
         return jnp.asarray(obs, jnp.float32)
 
     def reset(key, params):
@@ -45,26 +56,16 @@ def adapt(env: Any, params: Any, name: str) -> Env:
         return observe(obs), jax.tree.map(_strong, state)
 
     def step(key, state, action, params):
-        values = env.step(key, state, action, params)
-        if len(values) != 6 or "final_observation" not in values[5]:
-            raise ValueError(
-                f"{name}: step returned {len(values)} values"
-                + (" without info['final_observation']" if len(values) == 6 else "")
-                + "; allowed are gymnax 1.0's six (obs, state, reward, terminated, truncated, info), where "
-                "info['final_observation'] is the successor before any reset. Derive from gymnax's Environment, "
-                "which does this for you, or pass an rlzoo.types.Env."
-            )
-        obs, new_state, reward, terminated, truncated, info = values
-        # The state keeps the dtypes of the reset: integer counters must not turn into floats in a scan.
-        new_state = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), new_state, state)
+        values = env.step(key, jax.tree.map(lambda x: x, state), action, params)  # a copy: it may write into a dict
+        if not isinstance(values, tuple) or len(values) != 6 or "final_observation" not in values[5]:
+            raise ValueError(f"{name}: step returned {_returned(values)}")
+        obs, state, reward, terminated, truncated, info = values
         flags = jnp.asarray(terminated, bool), jnp.asarray(truncated, bool)
         reward = jnp.asarray(reward, jnp.float32).reshape(())
-        return new_state, TimeStep(observe(obs), reward, *flags, observe(info["final_observation"]))
+        state = jax.tree.map(_strong, state)
+        return state, TimeStep(observe(obs), reward, *flags, observe(info["final_observation"]))
 
-    obs, _ = jax.eval_shape(reset, jax.random.key(0), params)
-    low, high = (0.0, 1.0) if num_categories is not None else (observation_space.low, observation_space.high)
-    obs_space = _box(low, high, obs.shape)
-    return Env(name, reset, step, params, obs_space, _space(env.action_space(params), name), _horizon(params))
+    return Env(name, reset, step, params, obs_space, action_space, _horizon(params, name))
 
 
 def _strong(x: Any) -> jax.Array:
@@ -73,20 +74,25 @@ def _strong(x: Any) -> jax.Array:
     return jax.lax.convert_element_type(x, x.dtype)
 
 
-def _box(low: Any, high: Any, shape: tuple[int, ...]) -> Box:
-    return Box(*(np.broadcast_to(np.asarray(x, np.float32), shape).copy() for x in (low, high)))
+def _returned(values: Any) -> str:
+    """What a step gave instead of gymnax 1.0's six values, and what to do."""
+    if not isinstance(values, tuple):
+        given = f"a {type(values).__name__}"
+    elif len(values) == 5:
+        given = "5 values, as step_env does, and step did before gymnax 1.0"
+    else:
+        given = f"{len(values)} values" + (" without info['final_observation']" if len(values) == 6 else "")
+    return (
+        f"{given}; allowed are gymnax 1.0's six (obs, state, reward, terminated, truncated, info), where "
+        "info['final_observation'] is the successor before any reset. Derive from gymnax's Environment and give it "
+        "step_env and reset_env, around which its own step does this for you; or pass an rlzoo.types.Env."
+    )
 
 
-def _space(space: Any, name: str) -> Space:
-    if hasattr(space, "n"):
-        return Discrete(int(space.n))
-    if hasattr(space, "low"):
-        return _box(space.low, space.high, tuple(space.shape))
-    raise ValueError(f"{name}: action space {space!r}; allowed are spaces with `n` (Discrete) or `low`, `high` (Box)")
-
-
-def _horizon(params: Any) -> int:
+def _horizon(params: Any, name: str) -> int:
     limit = getattr(params, "max_steps_in_episode", None)
     if limit is None:
-        raise ValueError("the environment's parameters lack `max_steps_in_episode`; add it: evaluation runs that long")
+        raise ValueError(f"{name}: its parameters lack `max_steps_in_episode`; add it: evaluation runs that long")
+    if np.ndim(limit) or not np.isfinite(limit) or int(limit) != limit:
+        raise ValueError(f"{name}: max_steps_in_episode is {limit}; it must be a whole number of steps, 1 or more")
     return int(limit)

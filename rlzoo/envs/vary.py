@@ -44,7 +44,8 @@ def with_columns(env: Env, columns: Mapping[str, Sequence[float] | np.ndarray]) 
         text = f"{name}={list(dict.fromkeys(column.tolist()))}"
         if not column.size or not np.isfinite(column).all():
             raise ValueError(f"{text}; it needs one or more finite numbers")
-        if name.startswith("mass ") and {"spring", "positional"} & set(env.name.split()):
+        of_a_body = name.startswith("mass ") and known[name][0][0][-1] == "body_mass"  # not a vector called mass
+        if of_a_body and {"spring", "positional"} & set(env.name.split()):
             power = 1.0 - _get(env.params, (*known[name][0][0][:-1], "spring_mass_scale"))
             if power == 0.0:
                 raise ValueError(f"{env.name}: brax takes all its masses for 1 on this backend; use generalized or mjx")
@@ -64,7 +65,7 @@ def with_columns(env: Env, columns: Mapping[str, Sequence[float] | np.ndarray]) 
 
 def parameters(params: Any) -> dict[str, list[Place]]:
     """What `vary` takes, and where each is."""
-    if hasattr(params, "link_names"):  # brax: what mjx reads, and what the other backends do
+    if type(params).__module__.partition(".")[0] == "brax":  # what mjx reads, and what the other backends do
         found: dict[str, list[Place]] = {
             f"mass {body}": [(("body_mass",), (i + 1,)), (("link", "inertia", "mass"), (i,))]
             for i, body in enumerate(params.link_names)

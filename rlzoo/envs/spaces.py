@@ -1,0 +1,95 @@
+"""Spaces of others read as `Box` or `Discrete`, and what no algorithm can use refused by name."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from rlzoo.types import Box, Discrete, Env, Space
+
+LONGEST = np.iinfo(np.int32).max  # steps of an episode, which an int32 counts
+
+
+def read(space: Any, where: str) -> Space:
+    """A space of gymnax's or gymnasium's interface, or one's own with their attributes.
+
+    Raises:
+        ValueError: no plain Discrete (``n`` alone) or Box (``low``, ``high``, ``shape``).
+    """
+    shape, several = getattr(space, "shape", None), hasattr(space, "nvec") or hasattr(space, "spaces")
+    if hasattr(space, "n") and not several:
+        whole = np.ndim(space.n) == 0 and int(space.n) == space.n
+        if whole and shape in (None, ()) and getattr(space, "start", 0) == 0:
+            return Discrete(int(space.n))
+    elif hasattr(space, "low") and hasattr(space, "high") and not several:
+        shape = np.shape(space.low) if shape is None else shape
+        try:
+            return box(space.low, space.high, tuple(shape))
+        except (TypeError, ValueError):
+            pass
+    raise ValueError(
+        f"{where} is {_said(space)}; allowed are Discrete, the numbers 0 to n - 1 (n alone, no start or shape), and "
+        "Box (low, high and shape that go together); flatten or translate others inside of the environment"
+    )
+
+
+def box(low: Any, high: Any, shape: tuple[int, ...]) -> Box:
+    """Bounds as float32, broadcast to a shape."""
+    return Box(*(np.broadcast_to(np.asarray(x, np.float32), shape).copy() for x in (low, high)))
+
+
+def check(env: Env) -> Env:
+    """The environment, if its spaces and its horizon can be used.
+
+    Raises:
+        ValueError: observations or actions of size zero; bounds that are NaN, or the wrong way round; of actions
+            bounds that are equal, or whose width no float32 can hold; a horizon that is no positive whole number.
+    """
+    for name, space in (("observation", env.obs_space), ("action", env.action_space)):
+        where = f"{env.name}: its {name} space"
+        if isinstance(space, Box):
+            _check_box(space, where, acts=name == "action")
+        elif name == "observation" or not isinstance(space, Discrete):
+            allowed = "a Box" if name == "observation" else "a Box or a Discrete"
+            raise ValueError(f"{where} is {_said(space)}; it must be {allowed} of rlzoo.types")
+        elif not _whole(space.n) or space.n < 1:
+            raise ValueError(f"{where} is Discrete({space.n!r}); it must have a whole number of actions, 1 or more")
+    if not _whole(env.horizon) or not 1 <= env.horizon <= LONGEST:
+        raise ValueError(
+            f"{env.name}: its horizon is {env.horizon!r}; it must be a whole number of steps, 1 to {LONGEST:,}"
+        )
+    return env
+
+
+def _check_box(space: Box, where: str, acts: bool) -> None:
+    if not all(isinstance(x, np.ndarray | jax.Array) for x in space) or space.low.shape != space.high.shape:
+        raise ValueError(f"{where} is {_said(space)}; low and high must be arrays of one shape")
+    if not space.low.size:
+        raise ValueError(f"{where} has the shape {list(space.shape)}, and nothing in it; it must have an entry or more")
+    low, high = (np.asarray(x, np.float32) for x in space)
+    with np.errstate(over="ignore", invalid="ignore"):
+        half = 0.5 * (high - low)  # what actions in [-1, 1] are scaled by; its logarithm is in their density
+    both = np.isfinite(low) & np.isfinite(high)
+    found = {
+        "which are no bounds": np.isnan(low) | np.isnan(high) | (low == np.inf) | (high == -np.inf),
+        "the wrong way round; low must be less than high": low > high,
+    }
+    if acts:
+        found["the same; leave such an action out, or give it room"] = low == high
+        found["closer than a float32 can tell; scale that action"] = both & (half < np.finfo(np.float32).tiny)
+        found["a width that no float32 holds; use narrower bounds, or infinite ones"] = both & ~np.isfinite(half)
+    for what, wrong in found.items():
+        if wrong.any():
+            at = tuple(int(i) for i in np.argwhere(wrong)[0])
+            raise ValueError(f"{where} has low = {low[at]:g} and high = {high[at]:g} at {list(at)}, {what}")
+
+
+def _whole(x: Any) -> bool:
+    return isinstance(x, int | np.integer) and not isinstance(x, bool)
+
+
+def _said(space: Any) -> str:
+    """Its type and what tells spaces apart; the representations of others may be pages long."""
+    names = ("n", "start", "nvec", "shape", "spaces") + (() if hasattr(space, "n") else ("low", "high"))
+    found = (f"{name}={getattr(space, name)!r}" for name in names if getattr(space, name, None) is not None)
+    return f"a {type(space).__name__}({', '.join(found)})".replace("\n", " ")[:200]
