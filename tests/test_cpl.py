@@ -224,6 +224,8 @@ def test_phases_optimiser_and_warm_up():
     assert_same_bits(state.params, rlzoo.train(other, KEY, 6)[0].params)
     assert set(metrics) == {"loss/cloning"}
 
+    fine_tuning = cpl.make(plane(), replace(bc.config, bc_on="preferred"), plane_preferences(), hyper)
+    assert_same_bits(cpl.begin(state, fine_tuning).opt_state, state.opt_state)  # SFT has one optimiser
     algo = cpl.make(plane(), replace(SMALL, dropout=0.0), plane_preferences(), hyper)
     began = cpl.begin(copy(state), algo)
     assert_same_bits(began.params, state.params)

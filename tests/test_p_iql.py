@@ -12,23 +12,23 @@ from helpers import (
     float64,
     numpy_adam,
     numpy_feed_forward,
+    numpy_q,
     plane,
     plane_preferences,
 )
 
 import rlzoo
 from rlzoo import iql, p_iql
-from rlzoo.types import Transition
 
 KEY = jax.random.key(51)
 HYPER = p_iql.Hyper(reward_learning_rate=2e-2, actor_learning_rate=1e-2, critic_learning_rate=1e-2, reward_steps=6.0)
 SMALL = p_iql.Config(hidden=(4, 3), batch_size=6)
 
 
-def test_one_update_against_numpy_and_iql():
-    """The reward model in float64; then IQL, which has its own test, on the transitions that it should get."""
+def test_one_update_against_numpy():
+    """The reward model and IQL in float64, with gradients by finite differences."""
     algo = p_iql.make(plane(), SMALL, plane_preferences(), HYPER)
-    start = copy(rlzoo.train(algo, KEY, 3)[0])
+    start = copy(rlzoo.train(algo, jax.random.key(54), 3)[0])  # in which no unit of the networks is dead
     after, metrics = rlzoo.resume(algo, copy(start), 1)
     task = algo.task
     row = np.asarray(jax.random.randint(jax.random.split(start.key)[1], (6,), 0, 40))  # the same comparisons
@@ -42,7 +42,7 @@ def test_one_update_against_numpy_and_iql():
         chance = 1 / (1 + np.exp(first - second))
         return -(label * np.log(chance) + (1 - label) * np.log(1 - chance)).mean()
 
-    own = float64(start.params.reward)
+    own = own_reward = float64(start.params.reward)
     reward = numpy_adam(own, finite_differences(loss, own), start.opt_state.reward, 2e-2)
     found = float64(after.params.reward)
     for one in (found, reward):  # the constant has no gradient but rounding errors, which Adam makes large
@@ -50,15 +50,36 @@ def test_one_update_against_numpy_and_iql():
     assert_close(found, reward, rtol=1e-5, atol=1e-5)
     assert float(metrics["loss/reward"][0]) == pytest.approx(loss(own), rel=1e-5)
 
-    given = numpy_feed_forward(float64(after.params.reward)["params"], np.concatenate([obs, action], -1))[:, :-1, 0]
-    rows = lambda x: jnp.asarray(x, jnp.float32).reshape(-1, *x.shape[2:])  # noqa: E731
-    never = jnp.zeros(12 * 3, bool)
-    batch = Transition(rows(obs[:, :-1]), rows(action[:, :-1]), rows(given), never, never, rows(obs[:, 1:]))
-    nets = iql.networks_of(plane(), SMALL, weights="orthogonal")
-    adam = iql.optimisers(HYPER, 3)
-    wanted = iql.iql_step(nets, adam, start.params.iql, start.target, start.opt_state.iql, batch, HYPER)
-    assert_close(after.params.iql, wanted[0], rtol=1e-4, atol=1e-5)
-    assert_close(after.target, wanted[1], rtol=1e-4, atol=1e-5)
+    # IQL in the authors' order: rewards and advantages of before, V of the critics' target after its step.
+    rows = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
+    given = rows(numpy_feed_forward(own_reward["params"], np.concatenate([obs, action], -1))[:, :-1, 0])
+    next_obs, obs, action = rows(obs[:, 1:]), rows(obs[:, :-1]), rows(action[:, :-1])
+    params, target = float64(start.params.iql), float64(start.target)
+    v = lambda value, obs: numpy_feed_forward(value["params"], obs)[:, 0]  # noqa: E731
+    target_q = numpy_q(target, obs, action).min(0)
+
+    def value_loss(value):
+        error = target_q - v(value, obs)
+        return (np.where(error < 0, 1 - HYPER.expectile, HYPER.expectile) * error**2).mean()
+
+    weight = np.minimum(np.exp(HYPER.beta * (target_q - v(params.value, obs))), 100.0)
+
+    def policy_loss(actor):
+        mean = np.tanh(numpy_feed_forward(actor["mean"]["params"], obs))
+        return (weight * ((mean - action) ** 2).sum(-1)).mean()
+
+    def updated(loss, name, rate):
+        own = getattr(params, name)
+        return numpy_adam(own, finite_differences(loss, own), getattr(start.opt_state.iql, name), rate)
+
+    value = updated(value_loss, "value", 1e-2)
+    actor = updated(policy_loss, "actor", 1e-2 * 0.5 * (1 + np.cos(np.pi * 3 / HYPER.anneal_steps)))
+    wanted = given + HYPER.gamma * v(value, next_obs)
+    critics = updated(lambda critics: ((numpy_q(critics, obs, action) - wanted) ** 2).mean(-1).sum(), "critics", 1e-2)
+    assert_close(after.params.iql, iql.Params(actor, critics, value), rtol=1e-4, atol=1e-5)
+    moved = jax.tree.map(lambda old, new: (1 - HYPER.tau) * old + HYPER.tau * new, target, critics)
+    assert_close(after.target, moved, rtol=1e-4, atol=1e-5)
+    assert float(metrics["policy/weight"][0]) == pytest.approx(weight.mean(), rel=1e-4)
 
 
 def test_the_reward_model_is_fixed_after_its_steps():

@@ -10,16 +10,18 @@ are logistic in the policy's own log-probabilities:
 Shapes: B = batch_size, n segments of k steps in a batch, A action dimensions. A sweep adds leading axes, and all its
 lanes share the preferences, the `task`. Actions are in [-1, 1], whatever the environment's box.
 
-Two phases are two algorithms over one State: behaviour cloning, then preferences, with a new optimiser:
+Two phases are two algorithms over one State: behaviour cloning, then preferences, with a new optimiser. The authors
+train 500,000 updates from states, the first 200,000 of them cloning:
 
     first = cpl.make(env, cpl.Config(phase="bc"), data)
     state, _ = rlzoo.train(first, key, 10_000)
     algo = cpl.make(env, cpl.Config(), data)
     state, _ = rlzoo.resume(algo, cpl.begin(state, algo), 20_000)
 
-SFT, the baseline, is cloning of all segments and then of the preferred ones, bc_on="preferred". CPL(BC) is bias 1 and
-bc_coef 1; CPL(KL) is Config(reference=True) in the second phase. Rankings have no bias. A batch is drawn with
-replacement, where the code permutes.
+SFT, the baseline, is cloning of all segments and then of the preferred ones, bc_on="preferred", with one optimiser.
+CPL(BC) is bias 1 and bc_coef 1; CPL(KL) is Config(reference=True) in the second phase. Rankings have no bias. Of the
+code's datasets the sparse ones are comparisons="given" (its mode `comparison`), and the dense ones from states "random"
+(its mode `rank`). A batch is drawn with replacement, where the code permutes.
 
 Defaults of `Config` and `Hyper` but for ``ranking_size``, and the presets ``cpl_bc`` and ``cpl_kl``, are the code's for
 MetaWorld from states; ``small`` and ``pendulum`` are ours, the latter's alpha and bias chosen on other seeds than those
@@ -146,12 +148,14 @@ def proxy_log_prob(mean: Float[Array, "*B A"], action: Float[Array, "*B A"]) -> 
 def begin(state: State, algo: Algorithm) -> State:
     """The State that the next phase, ``algo``, goes on from: the same policy, a new optimiser, the warm-up to come.
 
-    A copy: the phase before may go on from its own State too. Where ``algo`` has a reference, it is that policy.
-    Without `begin` the optimiser would go on, and the reference be the policy that training began with.
+    A copy: the phase before may go on from its own State too. Where ``algo`` has a reference, it is that policy. Where
+    it clones too, as SFT does, the optimiser goes on. Without `begin` it would go on in the phase of preferences too,
+    and the reference be the policy that training began with.
     """
     state = jax.tree.map(jnp.copy, state)
     reference = jax.tree.map(jnp.copy, state.params) if algo.config.reference else ()
-    opt_state = jax.tree.map(jnp.zeros_like, state.opt_state)
+    clones = algo.config.phase == "bc"
+    opt_state = state.opt_state if clones else jax.tree.map(jnp.zeros_like, state.opt_state)
     return state._replace(reference=reference, opt_state=opt_state, began=jnp.zeros_like(state.began) + state.step)
 
 

@@ -3,7 +3,9 @@
 Kostrikov et al. 2022, arXiv:2110.06169, Eq. 5 to 7, in the order of updates of Hejna et al. 2024 (arXiv:2310.13639),
 whose P-IQL is built on it: V, policy, critics, target. Departures from Kostrikov's code: observations are normalised by
 the dataset's moments; layers begin as PyTorch's do; and rewards are left alone unless ``reward_scale`` says otherwise,
-where they scale those of MuJoCo's locomotion to 1000 / (best - worst return of the data), which beta = 3 is for.
+where they scale those of MuJoCo's locomotion, which beta = 3 is for: ``reward_scale = 1000 / numpy.ptp(
+dataset.episode_returns())``, 1000 over the best less the worst return, is theirs; a D4RL file read by the rule
+``qlearning`` has the episodes that they count.
 Otherwise the defaults of `Config` and `Hyper` are that code's for locomotion, and those of the preset ``antmaze`` its
 numbers for AntMaze; the preset for Pendulum is ours.
 
@@ -158,9 +160,20 @@ def optimisers(config: Any, hyper: Any, step: Any) -> Params:
 
 
 def iql_step(
-    nets: Networks, adam: Params, params: Params, target: Any, opt_state: Params, batch: Transition, hyper: Any
+    nets: Networks,
+    adam: Params,
+    params: Params,
+    target: Any,
+    opt_state: Params,
+    batch: Transition,
+    hyper: Any,
+    advantage_before: bool = False,
 ) -> tuple[Params, Any, Params, dict[str, jax.Array]]:
-    """One gradient step on V, the policy, the critics, and the target's, on a minibatch; rewards as they are."""
+    """One gradient step on V, the policy, the critics, and the target's, on a minibatch; rewards as they are.
+
+    Args:
+        advantage_before: the policy's advantages are of V as it was before its step, as P-IQL's are.
+    """
     target_q = nets.twins.q(target, batch.obs, batch.action).min(axis=0)
 
     # 1. V: an expectile of the target critics over the data's actions.
@@ -171,7 +184,7 @@ def iql_step(
     value, value_state = optim.descend(adam.value, params.value, opt_state.value, grads)
 
     # 2. Policy: cloning, weighted by advantages.
-    v = nets.v(value, batch.obs)
+    v = nets.v(params.value if advantage_before else value, batch.obs)
     weight = advantage_weight(target_q - v, hyper.beta)
 
     def policy_loss(actor):

@@ -5,10 +5,11 @@ After Hejna et al. 2024 (arXiv:2310.13639). The reward model is Bradley and Terr
   loss = cross-entropy of sigmoid(sum_t r(s, a)_2 - sum_t r(s, a)_1) with the label,
 
 trained for the first ``reward_steps`` and fixed from then on; its constant is free. IQL takes the transitions of both
-segments, k - 1 of each, with the rewards of the moment; nothing terminates. Departures from the authors' code: no
-dropout in the policy, where they have 0.25; rewards and advantages are those after the step of the reward model and of
-V, not before it; the errors of the two critics are added, not averaged. Defaults of `Config` and `Hyper` are otherwise
-that code's for MetaWorld from states; the preset ``small`` is ours.
+segments, k - 1 of each; nothing terminates. The order is that of the authors' code: reward model, V, policy, critics,
+target, where rewards are those before the reward model's step, the policy's advantages those before V's, and the
+critics' target has V after its step. Departures from it: no dropout in the policy, where they have 0.25; the errors of
+the two critics are added, not averaged, which Adam does not see but for its epsilon. Defaults of `Config` and `Hyper`
+are otherwise that code's for MetaWorld from states; the preset ``small`` is ours.
 Shapes: B = batch_size comparisons, n = 2 B segments of k steps. A sweep adds leading axes; all lanes share the
 preferences, the `task`. Actions are in [-1, 1], whatever the environment's box. A batch is drawn with replacement.
 """
@@ -135,18 +136,21 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
         obs, action, label = task.obs[index], task.action[index], task.label[row]  # [n, k, ...]
 
         # 1. Rewards, from sums over segments.
-        rewards = lambda params: reward_net.apply(params, obs, action)[..., 0]  # noqa: E731  [n, k]
-        loss = lambda params: reward_loss(rewards(params), label)  # noqa: E731
-        (error, right), grads = jax.value_and_grad(loss, has_aux=True)(params.reward)
+        def loss(params):
+            rewards = reward_net.apply(params, obs, action)[..., 0]  # [n, k]
+            error, right = reward_loss(rewards, label)
+            return error, (right, rewards)
+
+        (error, (right, rewards)), grads = jax.value_and_grad(loss, has_aux=True)(params.reward)
         reward, reward_state = optim.descend(adam.reward, params.reward, opt_state.reward, grads)
 
-        # 2. IQL on the transitions of both segments.
+        # 2. IQL on the transitions of both segments, with the rewards and advantages of before.
         rows = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
-        given = rows(rewards(reward)[:, :-1])
+        given = rows(rewards[:, :-1])
         never = jnp.zeros(given.shape, bool)
         batch = Transition(rows(obs[:, :-1]), rows(action[:, :-1]), given, never, never, rows(obs[:, 1:]))
         learned, target, iql_state, metrics = iql.iql_step(
-            nets, adam.iql, params.iql, state.target, opt_state.iql, batch, hyper
+            nets, adam.iql, params.iql, state.target, opt_state.iql, batch, hyper, advantage_before=True
         )
         metrics |= {"loss/reward": error, "policy/accuracy": right}
         return State(Params(reward, learned), target, Params(reward_state, iql_state), key, state.step + 1), metrics
