@@ -28,6 +28,7 @@ from rlzoo.drivers.plan import plan
 from rlzoo.drivers.population import halving, pbt
 from rlzoo.drivers.ranges import Range, sample
 from rlzoo.drivers.render import render
+from rlzoo.drivers.restore import restore
 from rlzoo.drivers.run import run
 from rlzoo.drivers.snapshots import snapshots
 from rlzoo.drivers.sweep import branch, grid, lane, setting, sweep, sweep_grid
@@ -67,6 +68,7 @@ __all__ = [
     "qarl",
     "render",
     "report",
+    "restore",
     "resume",
     "robustness",
     "run",

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rlzoo.drivers.sweep import Axes, lanes_of, swept_axes
-from rlzoo.drivers.train import float32
+from rlzoo.drivers.train import check_state, float32
 from rlzoo.types import Algorithm, Env
 
 # Evaluation during training has a key of its own, the same for every run, and far from those that users train with.
@@ -130,6 +130,7 @@ def _checked(algo: Algorithm, env: Env, state: Any, num_episodes: int, task: Any
     """The task to evaluate on and its axes, or a `ValueError` that says what does not fit."""
     if num_episodes < 1:
         raise ValueError(f"num_episodes={num_episodes}; it must be 1 or more")
+    check_state(algo, state, lanes=False)
     if env.obs_space.shape != algo.env.obs_space.shape or env.action_space != algo.env.action_space:
         spaces = [f"{e.name} (obs {list(e.obs_space.shape)}, actions {e.action_space})" for e in (env, algo.env)]
         raise ValueError(f"{spaces[0]} does not fit; the policy was made for {spaces[1]}")

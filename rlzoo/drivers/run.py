@@ -17,6 +17,7 @@ from rlzoo.drivers import checkpoint
 from rlzoo.drivers import train as training
 from rlzoo.drivers.devices import anywhere, on_host
 from rlzoo.drivers.evaluate import EVALUATION_SEED, evaluate
+from rlzoo.drivers.manifest import other_numbers, refuse_other_task
 from rlzoo.drivers.sweep import swept
 from rlzoo.report import progress
 from rlzoo.report.sinks import Row, open_sink
@@ -184,18 +185,11 @@ def _start(algo: Algorithm, key: jax.Array, directory: Path | None, resume: bool
 def _resumed(algo: Algorithm, key: jax.Array, path: Path) -> Any:
     """The newest State, if the run is asked for again with the numbers and seeds it began with."""
     state, about = checkpoint.load_with_manifest(path, algo)
-    saved = about["hyper"]
-    for name, value in algo.hyper._asdict().items():
-        given = np.asarray(value, np.float32)
-        if name not in saved or not np.array_equal(given, np.float32(saved[name]), equal_nan=True):
-            raise ValueError(
-                f"hyper.{name} is {given.tolist()}, but the run in {path.parent} has {saved.get(name)}; "
-                "resume with the same"
-            )
-    if about["task"] != checkpoint.fingerprint(algo.task):
+    for name, (saved, given) in other_numbers(algo, about).items():
         raise ValueError(
-            f"the run in {path.parent} has another task (environment parameters or dataset); resume with the same"
+            f"hyper.{name} is {given}, but the run in {path.parent} has {saved}; resume with the same"
         )
+    refuse_other_task(algo, about, path.parent)
     asked = about.get("seeds", list(state.key.shape[-1:]))  # without those that filled devices
     if list(key.shape) != asked:
         seeds = [shape[0] if shape else 1 for shape in (key.shape, asked)]
