@@ -6,15 +6,17 @@ import inspect
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, get_type_hints
 
 import numpy as np
 
-from rlzoo.drivers import named
-from rlzoo.files import read_json, refuse_other, write_json, write_text
+from rlzoo import stops
+from rlzoo.drivers import named, runfile
+from rlzoo.files import refuse_other, write_json, write_text
 
 USAGE = """rlzoo: reinforcement learning in JAX, compiled whole
 
@@ -38,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Exit code 0; 2 for what the user must correct, 1 for what the machine refuses, each said in one line."""
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        sys.exit(_dispatch(argv))
+        with stops.watching():
+            code = _dispatch(argv)
+        sys.exit(code)
     except ValueError as error:
         print(f"rlzoo: {error}", file=sys.stderr)
         sys.exit(2)
@@ -115,14 +119,21 @@ class TrainOptions:
     """of csv, tensorboard, wandb"""
 
 
+FREE = ("report_every", "eval_episodes", "sinks", "spread")  # options that are on record, and may change on resuming
+
+
 def _train(argv: list[str]) -> int:
     import jax
     import tyro
 
     import rlzoo
     from rlzoo.drivers import checkpoint
+    from rlzoo.drivers.run import alone_in
     from rlzoo.names import unknown
 
+    recorded = _on_record(argv)
+    if recorded and argv[0].startswith("-"):
+        argv = [recorded["algorithm"], *argv]
     if not argv or argv[0].startswith("-"):
         print(f"usage: rlzoo train {{{','.join(rlzoo.ALGORITHMS)}}} --env ENV …")
         return 0 if argv and argv[0] in ("-h", "--help") else 2
@@ -139,7 +150,7 @@ def _train(argv: list[str]) -> int:
     preset = module.presets[known.preset or named.preset_for(known.env, module.presets, known.data)]
 
     options: Any = tyro.cli(
-        _options(module, preset),
+        _options(module, preset, recorded),
         args=argv[1:],
         prog=f"rlzoo train {argv[0]}",
         description=inspect.getdoc(module.make),
@@ -164,9 +175,13 @@ def _train(argv: list[str]) -> int:
         "seed": options.seed,
         "steps": options.steps,
         "begin": str(options.begin.resolve()) if options.begin else None,
+        "options": {name: getattr(options, name) for name in FREE},
     }
     directory = options.directory or _fresh_directory(argv[0], options.env)
-    about_file = directory / "run.json"
+    again = [*argv, *([] if options.directory else ["--directory", str(directory)])]
+    command = shlex.join(["rlzoo", "train", *[word for word in again if word != "--resume"], "--resume"])
+    short = shlex.join(["rlzoo", "train", "--directory", str(directory), "--resume"])  # the rest is on record
+    stops.go_on_with(command)
     _cache_programs()
     runs = build(about)
     num_updates = rlzoo.updates_for(runs, options.steps)
@@ -174,34 +189,29 @@ def _train(argv: list[str]) -> int:
     if options.plan:
         print(rlzoo.plan(runs, options.seeds, num_updates))
         return 0
-    start = None if options.resume else _begun(module, runs, about)
-
-    again = [*argv, *([] if options.directory else ["--directory", str(directory)])]
-    command = shlex.join(["rlzoo", "train", *[word for word in again if word != "--resume"], "--resume"])
     leads = jax.process_index() == 0
     if leads:
         print(f"{_summary(module, about, runs, num_updates)}\ndirectory {directory}", flush=True)
-    if options.resume:
-        _refuse_other(about, directory)
-    elif checkpoint.any_in(directory / "checkpoints"):
-        raise ValueError(f"{directory} holds a run already; go on with --resume, or choose another directory")
-    elif leads:
-        directory.mkdir(parents=True, exist_ok=True)
-        write_json(about_file, about)
-    result = rlzoo.run(
-        runs,
-        _keys(about),
-        num_updates,
-        directory=directory,
-        resume=options.resume,
-        report_every=options.report_every,
-        eval_episodes=options.eval_episodes,
-        sinks=options.sinks,
-        how_to_resume=command,
-        start=start,
-    )
+    with alone_in(directory):
+        there = checkpoint.any_in(directory / "checkpoints")
+        start = None if there and options.resume else _begun(module, runs, about)
+        with _opened(directory, about, options.resume, there):
+            command = short if not several else command
+            stops.go_on_with(command)
+            result = rlzoo.run(
+                runs,
+                _keys(about),
+                num_updates,
+                directory=directory,
+                resume=options.resume,
+                report_every=options.report_every,
+                eval_episodes=options.eval_episodes,
+                sinks=options.sinks,
+                how_to_resume=command,
+                start=start,
+            )
     if result.interrupted:
-        return 130
+        return stops.exit_code()
     if not leads:
         return 0
     if "csv" in options.sinks and options.eval_episodes:
@@ -247,12 +257,49 @@ def _begun(module: ModuleType, runs: Any, about: dict[str, Any]) -> Any:
     return module.begin(state, runs)
 
 
-def _refuse_other(about: dict[str, Any], directory: Path) -> None:
-    """A run is resumed as what it began as; only its length may change."""
-    if not (directory / "run.json").exists():
-        raise ValueError(f"there is no checkpoint in {directory} to resume from; run without --resume to start")
-    begun = _about(directory)
-    refuse_other({k: x for k, x in about.items() if k != "steps"}, begun, f"the run in {directory}")
+def _on_record(argv: list[str]) -> dict[str, Any] | None:
+    """What is on record of a run that is to be resumed, if the command says no more than its directory."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--directory", type=Path)
+    early.add_argument("--resume", action="store_true")
+    early.add_argument("--env")
+    known, _ = early.parse_known_args(argv)
+    if not known.resume or known.env is not None or known.directory is None:
+        return None
+    if not (known.directory / "run.json").exists():
+        raise ValueError(
+            f"there is no run.json in {known.directory}, which says what to resume; give the whole command: "
+            f"rlzoo train ALGORITHM --env ENV … --directory {known.directory} --resume"
+        )
+    return _about(known.directory)
+
+
+@contextmanager
+def _opened(directory: Path, about: dict[str, Any], resume: bool, there: bool) -> Iterator[None]:
+    """Refuse what the directory is not for, and write ``run.json``, which stays as it was if the run is refused. A run
+    is resumed as what it began as; only its length may change, and ``FREE``.
+    """
+    import jax
+
+    path = directory / "run.json"
+    if there and not resume:
+        raise ValueError(f"{directory} holds a run already; go on with --resume, or choose another directory")
+    before = None
+    if resume and path.exists():
+        asked = {k: x for k, x in about.items() if k not in ("steps", "options")}
+        refuse_other(asked, _about(directory), f"the run in {directory}")
+        before = path.read_text(encoding="utf-8")
+    leads = jax.process_index() == 0
+    if leads:
+        write_json(path, about)
+    try:
+        yield
+    except ValueError:
+        if leads and before is not None:
+            write_text(path, before)
+        elif leads and there:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def build(about: dict[str, Any]) -> Any:
@@ -261,7 +308,7 @@ def build(about: dict[str, Any]) -> Any:
 
     module = rlzoo.ALGORITHMS[about["algorithm"]]
     env = rlzoo.envs.make(about["env"], **about["env_options"])
-    config = module.Config(**{name: tuple(x) if isinstance(x, list) else x for name, x in about["config"].items()})
+    config = runfile.config_of(about)
     single = {name: values[0] for name, values in about["hyper"].items() if len(values) == 1}
     several = {name: values for name, values in about["hyper"].items() if len(values) > 1}
     dataset = named.load_data(module, about["data"]) if named.is_offline(module) else None
@@ -284,10 +331,19 @@ def _episodes_key(seed: int) -> Any:
     return jax.random.fold_in(jax.random.key(EVALUATION_SEED), seed)
 
 
-def _options(module: ModuleType, preset: Any) -> type:
-    """`TrainOptions` with ``config`` and ``hyper`` of an algorithm, their defaults from the preset."""
+def _options(module: ModuleType, preset: Any, recorded: dict[str, Any] | None = None) -> type:
+    """`TrainOptions` with ``config`` and ``hyper`` of an algorithm, their defaults from the preset, or from a record."""
     import tyro
 
+    defaults: dict[str, Any] = {}
+    if recorded is not None:
+        hyper = preset.hyper._asdict() | {name: tuple(x) for name, x in recorded["hyper"].items()}
+        preset = preset._replace(config=runfile.config_of(recorded), hyper=module.Hyper(**hyper))
+        defaults = {name: recorded[name] for name in ("env", "steps", "seeds", "seed")}
+        defaults |= {name: recorded[name] and Path(recorded[name]) for name in ("data", "begin")}
+        defaults |= {"backend": recorded["env_options"].get("backend")}
+        defaults |= {k: x for k, x in recorded["options"].items() if k in FREE}
+        defaults |= {"sinks": tuple(defaults["sinks"])} if "sinks" in defaults else {}
     help_of = {**named.comments(module.Config), **named.comments(module.Hyper)}
     hints = get_type_hints(module.Config)
 
@@ -297,12 +353,17 @@ def _options(module: ModuleType, preset: Any) -> type:
     typed = (int, float, bool, str, tuple[int, ...], tuple[float, ...])
     plain = [name for name, kind in hints.items() if kind in typed]
     config = [option(name, hints[name], getattr(preset.config, name)) for name in plain]
-    hyper = [option(name, tuple[float, ...], (value,)) for name, value in preset.hyper._asdict().items()]
+    hyper = [
+        option(name, tuple[float, ...], value if isinstance(value, tuple) else (value,))
+        for name, value in preset.hyper._asdict().items()
+    ]
     parts = {
         "config": dataclasses.make_dataclass("config", config, frozen=True),
         "hyper": dataclasses.make_dataclass("hyper", hyper, frozen=True),
     }
-    fields = [(name, kind, dataclasses.field(default_factory=kind)) for name, kind in parts.items()]
+    kinds = get_type_hints(TrainOptions)
+    fields = [(name, kinds[name], dataclasses.field(default=x)) for name, x in defaults.items()]
+    fields += [(name, kind, dataclasses.field(default_factory=kind)) for name, kind in parts.items()]
     return dataclasses.make_dataclass("train", fields, bases=(TrainOptions,), frozen=True)
 
 
@@ -363,9 +424,10 @@ def _sweep(argv: list[str]) -> int:
         print("\n".join(map(str, study.plan(asked))))
         return 0
     words = ["rlzoo", "sweep", str(options.file), "--directory", str(directory), "--resume"]
+    stops.go_on_with(shlex.join(words))
     results = study.run(asked, directory, options.resume, how_to_resume=shlex.join(words))
     if results is None:
-        return 130
+        return stops.exit_code()
     if jax.process_index():
         return 0
     _draw_results(asked, directory, results)
@@ -578,10 +640,7 @@ def _list(argv: list[str]) -> int:
 
 
 def _about(directory: Path) -> dict[str, Any]:
-    path = directory / "run.json"
-    if not path.exists():
-        raise ValueError(f"{directory} holds no run: there is no {path.name} in it")
-    return read_json(path)
+    return runfile.read(directory)
 
 
 def _labels(about: dict[str, Any]) -> list[str]:

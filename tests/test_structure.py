@@ -12,6 +12,8 @@ import rlzoo
 ROOT = Path(rlzoo.__file__).parent
 FLOORS = {  # a module imports from its own package and from lower floors only
     "files": -1,
+    "lock": -1,
+    "stops": -1,
     "kept": 0,
     "machine": 0,
     "names": 0,

@@ -19,15 +19,40 @@ Row = dict[str, float]
 
 
 class Sink(Protocol):
-    def write(self, rows: list[Row]) -> None: ...
-    def close(self) -> None: ...
+    """What takes a run's numbers: one of those by name, or an object of your own with these two methods.
+
+        class Printed:
+            def write(self, rows): print({name: x for name, x in rows[0].items() if name.startswith("eval/")})
+            def close(self): pass
+
+        rlzoo.run(algo, key, 100, sinks=[Printed()])
+
+    If it also has ``begin(about)``, that is called once before the first rows, with what is trained as JSON values:
+    algorithm, config, hyper, env, horizon, seeds, num_updates, versions. After a kill a resumed run writes again what
+    came after its last checkpoint: rows are known by their ``update``, ``setting`` and ``seed``. An exception of a sink
+    ends the run; what was saved before goes on with ``resume=True``.
+    """
+
+    def write(self, rows: list[Row]) -> None:
+        """Take one report: at the start, and after every chunk; a row a lane."""
+
+    def close(self) -> None:
+        """The run is over, or was stopped."""
 
 
-def open_sink(name: str, directory: Path, resume_at: int) -> Sink:
-    """A sink by name; what it holds from after update ``resume_at`` is dropped, for it will be written again."""
-    if name not in SINKS:
-        raise unknown("sink", name, SINKS)
-    return SINKS[name](directory, resume_at)
+def open_sink(sink: str | Sink, directory: Path | None, resume_at: int) -> Sink:
+    """A sink by name; what it holds from after update ``resume_at`` is dropped, for it will be written again.
+
+    An object that is a `Sink` is taken as it is.
+    """
+    if not isinstance(sink, str):
+        if not isinstance(sink, type) and all(callable(getattr(sink, name, None)) for name in ("write", "close")):
+            return sink
+        kind = f"class {sink.__name__}" if isinstance(sink, type) else type(sink).__name__
+        raise ValueError(f"the sink {kind} is no object with write(rows) and close(); allowed are those, or {[*SINKS]}")
+    if sink not in SINKS or directory is None:
+        raise unknown("sink", sink, SINKS)
+    return SINKS[sink](directory, resume_at)
 
 
 class CsvSink:
@@ -98,6 +123,9 @@ class WandbSink:
         if not identity.exists():
             identity.write_text(uuid.uuid4().hex)
         self.run = wandb.init(dir=str(directory), name=directory.name, resume="allow", id=identity.read_text())
+
+    def begin(self, about: dict[str, Any]) -> None:
+        self.run.config.update(about, allow_val_change=True)  # of a resumed run the length may be another
 
     def write(self, rows: list[Row]) -> None:
         if rows[0]["update"] < self.run.step:
