@@ -271,7 +271,10 @@ def _on_record(argv: list[str]) -> dict[str, Any] | None:
             f"there is no run.json in {known.directory}, which says what to resume; give the whole command: "
             f"rlzoo train ALGORITHM --env ENV … --directory {known.directory} --resume"
         )
-    return _about(known.directory)
+    found = _about(known.directory)
+    if not argv[0].startswith("-"):
+        refuse_other({"algorithm": argv[0]}, found, f"the run in {known.directory}")
+    return found
 
 
 @contextmanager

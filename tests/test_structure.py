@@ -15,7 +15,7 @@ FLOORS = {  # a module imports from its own package and from lower floors only
     "lock": -1,
     "stops": -1,
     "kept": 0,
-    "machine": 0,
+    "machine": -2,
     "names": 0,
     "types": 0,
     "blocks": 1,

@@ -19,7 +19,10 @@ import numpy as np
 
 from rlzoo.drivers import devices
 from rlzoo.drivers.manifest import FORMAT, fingerprint, manifest, other_numbers, refuse_other
+from rlzoo.drivers.memory import size_in_bytes
 from rlzoo.drivers.train import check_state, float32
+from rlzoo.files import room
+from rlzoo.machine import in_bytes
 from rlzoo.types import Algorithm
 
 SEAL = "crc32"  # of the manifest
@@ -92,6 +95,7 @@ class Checkpoints:
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file; checkpoints need a directory")
         self._manager = _manager(self.path, keep)
+        self._size = 0  # bytes of the State
         self._about: dict[str, Any] = {}  # the manifest; all but the clock is the same in every save
         self._seeds = {} if seeds is None else {"seeds": seeds}  # asked for, which may be fewer than fill the devices
 
@@ -109,6 +113,7 @@ class Checkpoints:
             self._refuse_other_runs(about)
             self._about = about
         about = _sealed(self._about | {"step": int(state.step), "checksums": _checksums(state)})
+        self._size = size_in_bytes(state)
         arrays = ocp.args.StandardSave(_stored(jax.tree.leaves(state)))
         arguments = ocp.args.Composite(state=arrays, manifest=ocp.args.JsonSave(about))
         with self._said():
@@ -145,9 +150,14 @@ class Checkpoints:
                 self._manager.reload()
             whole = [f"save_{step}" for step in self._manager.all_steps()]
             left = f"what was saved before is whole: {', '.join(whole)}" if whole else "none was saved before"
-            remedy = "make room" if jax.process_count() == 1 else "make room, if no other process has stopped"
+            if len(whole) > 1:
+                left += " (of which all but the newest may go)"
+            size = f"a save takes {in_bytes(self._size)}" if self._size else "a save takes as much as the State"
+            remedy = "make room" if _is_room(error) else "mend that"
+            remedy += "" if jax.process_count() == 1 else ", if no other process has stopped"
             raise OSError(
-                f"a checkpoint could not be written to {self.path}: {_first_line(error)}; {left}; {remedy}, and resume"
+                f"a checkpoint could not be written to {self.path}: {_first_line(error)}; {left}; {size}, and "
+                f"{room(self.path)}; {remedy}, and resume"
             ) from error
 
 
@@ -296,6 +306,12 @@ def _refuse_changed(state: Any, about: dict[str, Any]) -> None:
     for (path, _), found, saved in zip(leaves, _checksums(state), about["checksums"], strict=True):
         if found != saved:
             raise ValueError(f"state{jax.tree_util.keystr(path)} is not what was saved")
+
+
+def _is_room(error: Exception) -> bool:
+    """Whether there was no room, as far as a message tells."""
+    text = str(error).lower()
+    return any(word in text for word in ("no space", "quota", "file too large", "resource_exhausted"))
 
 
 def _first_line(error: Exception) -> str:

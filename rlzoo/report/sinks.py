@@ -13,9 +13,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from rlzoo.files import named
 from rlzoo.names import unknown
 
 Row = dict[str, float]
+COORDINATES = ("update", "env_steps", "setting", "seed")  # of a row: whole numbers
+LARGEST = 2.0**62
 
 
 class Sink(Protocol):
@@ -77,7 +80,7 @@ class CsvSink:
         if new:
             writer.writeheader()
         writer.writerows(rows)
-        with self.path.open("a", newline="") as file:
+        with named(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
             file.write(buffer.getvalue())
             file.flush()
             os.fsync(file.fileno())
@@ -142,14 +145,32 @@ SINKS: dict[str, Callable[[Path, int], Sink]] = {"csv": CsvSink, "tensorboard": 
 
 
 def read_csv(path: str | Path) -> list[Row]:
-    """The rows of a ``log.csv``, numbers as floats; a last line cut short by a kill is dropped."""
+    """The rows of a ``log.csv``, numbers as floats; a last line cut short by a kill is dropped.
+
+    Raises:
+        ValueError: it is no such file: the first thing that is wrong is named.
+    """
     rows: list[Row] = []
-    with Path(path).open(newline="") as file:
-        for row in csv.DictReader(file):
-            try:
-                rows.append({name: float(value) if value else float("nan") for name, value in row.items()})
-            except (TypeError, ValueError):
-                break
+    damaged = f"{path} is no log of a run, or damaged"
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        try:
+            reader = csv.DictReader(file)
+            missing = [name for name in COORDINATES if name not in (reader.fieldnames or COORDINATES)]
+            if missing:
+                raise ValueError(f"it has no column {missing[0]}")
+            for row in reader:
+                try:
+                    numbers = {name: float(value) if value else float("nan") for name, value in row.items()}
+                except (TypeError, ValueError) as error:
+                    if next(reader, None) is None:
+                        break
+                    raise ValueError(f"line {reader.line_num - 1} holds something else than numbers") from error
+                for name in COORDINATES:
+                    if not (0 <= numbers[name] < LARGEST and numbers[name] == int(numbers[name])):
+                        raise ValueError(f"{name} is {row[name]!r} in line {reader.line_num}, and must count something")
+                rows.append(numbers)
+        except (ValueError, csv.Error) as error:  # also bytes that are no UTF-8
+            raise ValueError(f"{damaged}: {error}; move it away, and it is begun anew") from error
     return rows
 
 
@@ -173,6 +194,8 @@ def series(path: str | Path, metric: str) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"{path} holds no {metric!r}")
     steps = sorted({row["env_steps"] for row in rows})
     shape = [len(steps), *(int(max(row[axis] for row in rows)) + 1 for axis in ("setting", "seed"))]
+    if shape[1] * shape[2] > len(rows):  # each report has all lanes
+        raise ValueError(f"{path} is damaged: {len(rows)} rows cannot be of {shape[1]} settings x {shape[2]} seeds")
     values = np.full(shape, np.nan)
     for row in rows:
         values[steps.index(row["env_steps"]), int(row["setting"]), int(row["seed"])] = row[metric]
