@@ -46,7 +46,8 @@ def blank(algo, key):
 
     def one(x):
         if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            return jnp.broadcast_to(jax.random.key(next(numbers)), x.shape)
+            kinds = [jax.random.key(next(numbers), impl=impl) for impl in ("threefry2x32", "rbg")]
+            return jnp.broadcast_to(next(key for key in kinds if key.dtype == x.dtype), x.shape)
         return jnp.full(x.shape, next(numbers) % 2, x.dtype)
 
     return jax.tree.map(one, shapes)

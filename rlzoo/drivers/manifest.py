@@ -118,7 +118,7 @@ def static(task: Any) -> dict[str, str]:
 
 
 def changed(task: Any, default: Any) -> dict[str, Any] | None:
-    """The leaves that differ from the default ones: path -> nested lists. None: too many, or they cannot be told."""
+    """The leaves that differ from the default ones: path -> dtype, nested lists. None: too many, or no numbers."""
     if jax.tree.structure(task) != jax.tree.structure(default):
         return None
     found: dict[str, Any] = {}
@@ -133,7 +133,7 @@ def changed(task: Any, default: Any) -> dict[str, Any] | None:
         size += math.prod(now.shape)
         if size > MOST or now.dtype.kind not in "biuf":
             return None
-        found[jax.tree_util.keystr(path)] = now.tolist()
+        found[jax.tree_util.keystr(path)] = [str(now.dtype), now.tolist()]
     return found
 
 
@@ -142,7 +142,12 @@ def put(default: Any, params: Mapping[str, Any]) -> Any:
 
     def one(path: Any, x: Any) -> Any:
         name = jax.tree_util.keystr(path)
-        return jnp.asarray(params[name], jnp.result_type(x)) if name in params else x
+        if name not in params:
+            return x
+        dtype, values = params[name]
+        if jax.dtypes.canonicalize_dtype(dtype) != dtype:  # no array of JAX's: a plain number, or NumPy's
+            return np.asarray(values, dtype) if isinstance(values, list) else values
+        return jnp.asarray(values, dtype)
 
     return jax.tree_util.tree_map_with_path(one, default)
 

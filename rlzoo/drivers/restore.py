@@ -55,6 +55,8 @@ def restore(path: str | Path, env: Any = None, data: Any = None, step: int | Non
     module = ALGORITHMS[about["algorithm"]]
     played = _env(module, about, where) if env is None else _given(env)
     alone = played if isinstance(played, Env) else played.env
+    if alone.name != about["env"]:
+        raise ValueError(f"{where} was trained in {about['env']!r}, given is {alone.name!r}")
     config = _config(module, about, structure, where)
     numbers = about["hyper"]
     names.check(f"hyperparameter of {about['algorithm']} on record", numbers, module.Hyper._fields)
@@ -70,7 +72,7 @@ def restore(path: str | Path, env: Any = None, data: Any = None, step: int | Non
     else:
         algo = algo._replace(task=task)
     if about["task"] != fingerprint(algo.task) or about.get("static") not in (None, static(algo.task)):
-        what = "data; give those with data=" if algo.offline else "environment parameters; give that environment: env="
+        what = "data; give those with data=" if algo.offline else "parameters of the environment; give it with them, env=, or make the algorithm and use rlzoo.load"
         raise ValueError(f"{where} was trained on other {what}")
     return Restored(algo, checkpoint.load(where, algo, step))
 

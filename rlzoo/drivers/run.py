@@ -22,7 +22,7 @@ from rlzoo.drivers.evaluate import EVALUATION_SEED, Episodes, evaluate
 from rlzoo.drivers.manifest import manifest, other_numbers, refuse_other_task
 from rlzoo.drivers.sweep import swept
 from rlzoo.report import progress
-from rlzoo.report.sinks import Row, Sink, open_sink
+from rlzoo.report.sinks import Row, Sink, check_sink, open_sink
 from rlzoo.stops import Finishing
 from rlzoo.types import Algorithm
 
@@ -111,6 +111,8 @@ def run(
     if sinks is None:
         sinks = SINKS if directory else ()
     sinks = [sinks] if isinstance(sinks, str) else sinks
+    for sink in sinks:
+        check_sink(sink)
     written = [name for name in sinks if isinstance(name, str)]
     if callback is not None and not callable(callback):
         raise ValueError(f"callback is a {type(callback).__name__}; it must be a function of (state, metrics, episodes)")

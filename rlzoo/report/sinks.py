@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from rlzoo.files import named
-from rlzoo.names import unknown
+from rlzoo.names import check
 
 Row = dict[str, float]
 COORDINATES = ("update", "env_steps", "setting", "seed")  # of a row: whole numbers
@@ -48,14 +48,21 @@ def open_sink(sink: str | Sink, directory: Path | None, resume_at: int) -> Sink:
 
     An object that is a `Sink` is taken as it is.
     """
+    check_sink(sink)
     if not isinstance(sink, str):
-        if not isinstance(sink, type) and all(callable(getattr(sink, name, None)) for name in ("write", "close")):
-            return sink
+        return sink
+    if directory is None:
+        raise ValueError(f"the sink {sink} writes into a directory, and there is none")
+    return SINKS[sink](directory, resume_at)
+
+
+def check_sink(sink: Any) -> None:
+    """Raise a `ValueError` for what is neither one of those by name nor a `Sink`."""
+    if isinstance(sink, str):
+        check("sink", [sink], SINKS)
+    elif isinstance(sink, type) or not all(callable(getattr(sink, name, None)) for name in ("write", "close")):
         kind = f"class {sink.__name__}" if isinstance(sink, type) else type(sink).__name__
         raise ValueError(f"the sink {kind} is no object with write(rows) and close(); allowed are those, or {[*SINKS]}")
-    if sink not in SINKS or directory is None:
-        raise unknown("sink", sink, SINKS)
-    return SINKS[sink](directory, resume_at)
 
 
 class CsvSink:
