@@ -1,6 +1,6 @@
 """rlzoo: reinforcement-learning algorithms as pure functions in JAX, compiled whole and vmapped over everything."""
 
-import rlzoo.stops  # before all else: Ctrl-C during the imports of the command line
+import rlzoo.stops  # noqa: F401  before all else: Ctrl-C during the imports of the command line
 from rlzoo import data, envs, report
 from rlzoo.algorithms import (
     ALGORITHMS,

@@ -335,7 +335,7 @@ def _episodes_key(seed: int) -> Any:
 
 
 def _options(module: ModuleType, preset: Any, recorded: dict[str, Any] | None = None) -> type:
-    """`TrainOptions` with ``config`` and ``hyper`` of an algorithm, their defaults from the preset, or from a record."""
+    """`TrainOptions` with ``config`` and ``hyper`` of an algorithm, their defaults of a preset, or of a record."""
     import tyro
 
     defaults: dict[str, Any] = {}

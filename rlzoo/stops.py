@@ -24,7 +24,7 @@ class _Command:
     ends: tuple[int, int] | None = None  # of the pipe that signals arrive in; None: it is not
     resume = ""  # the command that goes on
     last = int(signal.SIGINT)
-    finishing: "list[Finishing]" = []
+    finishing: "tuple[Finishing, ...]" = ()  # the runs under way
     lock = threading.RLock()  # a handler may interrupt itself
 
 
@@ -49,13 +49,12 @@ class Finishing:
             handle = _drain if command else self._handle
             self._before = {number: signal.signal(number, handle) for number in STOPS}
             if command:
-                _Command.finishing.append(self)
+                _Command.finishing += (self,)
         return self
 
     def __exit__(self, *error: object) -> None:
         if self._main:
-            with suppress(ValueError):
-                _Command.finishing.remove(self)
+            _Command.finishing = tuple(run for run in _Command.finishing if run is not self)
             for number, handler in self._before.items():
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not Python's own
 
@@ -70,11 +69,10 @@ def watching() -> Iterator[None]:
     try:
         yield
     finally:
-        ends, _Command.ends = _Command.ends, None
-        signal.set_wakeup_fd(-1)
+        _Command.ends = None
+        os.close(signal.set_wakeup_fd(-1))  # which ends the thread
         for number, handler in before.items():
             signal.signal(number, handler)
-        os.close(ends[1])  # which ends the thread
 
 
 def go_on_with(command: str) -> None:
@@ -88,11 +86,12 @@ def exit_code() -> int:
 
 
 def _begin() -> dict[int, Any]:
-    _Command.ends, _Command.resume = os.pipe(), ""
-    for end in _Command.ends:
+    ends = os.pipe()
+    for end in ends:
         os.set_blocking(end, False)
-    signal.set_wakeup_fd(_Command.ends[1], warn_on_full_buffer=False)
-    threading.Thread(target=_wait, args=(_Command.ends[0],), daemon=True, name="stops").start()
+    _Command.ends, _Command.resume = ends, ""
+    signal.set_wakeup_fd(ends[1], warn_on_full_buffer=False)
+    threading.Thread(target=_wait, args=(ends[0],), daemon=True, name="stops").start()
     return {number: signal.signal(number, _drain) for number in STOPS}
 
 

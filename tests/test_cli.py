@@ -70,7 +70,7 @@ def test_train_eval_plot_and_resume(capsys, tmp_path):
 
 
 def test_a_run_goes_on_with_its_directory_alone(capsys, tmp_path):
-    """Also before its first save, with a lost run.json, and for longer; what is asked for beside it must be the same."""
+    """Also before its first save, with a lost run.json, and for longer; what is asked beside it must be the same."""
     given = "--hyper.gamma 0.9 0.95 --seeds 2 --seed 3 --directory out"
     whole = f"{TRAIN} --config.no-normalise-obs {given}"
     code, out, err = call(f"{whole} --resume", capsys)  # nothing is there yet

@@ -420,7 +420,9 @@ def test_load_says_which_numbers_are_others(tiny, runs, trained, tmp_path, recwa
     assert not [x for x in recwarn if "other numbers" in str(x.message)]
     numbers = runs.base.hyper._replace(gamma=0.5)
     other = rlzoo.sweep(runs.base, rlzoo.grid(numbers, learning_rate=[1e-3, 1e-1]))
-    with pytest.warns(UserWarning, match=r"learning_rate \[0.001\d*, 0.0\d*\], now \[0.001\d*, 0.1\d*\]; gamma 0.99") as said:
+    with pytest.warns(
+        UserWarning, match=r"learning_rate \[0.001\d*, 0.0\d*\], now \[0.001\d*, 0.1\d*\]; gamma 0.99"
+    ) as said:
         rlzoo.load(tmp_path, other)
     assert said[0].filename == __file__
 
@@ -432,7 +434,7 @@ def test_restore_makes_environments_again_with_their_options_and_parameters(tmp_
     heavy = cartpole._replace(params=cartpole.params.replace(masspole=0.3))
     for number, env in enumerate(
         (
-            make("brax/inverted_pendulum", backend="mjx", horizon=7, cached_reset=True),
+            make("brax/inverted_pendulum", backend="spring", horizon=7, cached_reset=True),
             noisy,
             rlzoo.envs.stochastic(noisy, reward_noise=0.5),
             rlzoo.envs.adversarial(pendulum, max_force=0.5).env,
@@ -651,7 +653,9 @@ def test_run_resumes_with_the_same_static_parameters_only(tiny, tmp_path):
 
     easy, hard = of("easy"), of("hard")
     rlzoo.run(easy, KEY, 1, directory=tmp_path, eval_episodes=0, quiet=True, sinks=())
-    with pytest.raises(ValueError, match="Struct.mode of the task is 'hard', but the run in .* has 'easy'; resume with"):
+    with pytest.raises(
+        ValueError, match="Struct.mode of the task is 'hard', but the run in .* has 'easy'; resume with"
+    ):
         rlzoo.run(hard, KEY, 2, directory=tmp_path, resume=True, eval_episodes=0, quiet=True, sinks=())
     state = blank(easy, KEY)
     about = manifest.manifest(easy, state)
@@ -784,7 +788,9 @@ def test_a_lane_whose_parameters_are_not_finite_is_named(tiny):
     broken = rlzoo.sweep(one, rlzoo.grid(one.hyper, gamma=[0.9, 0.5]))
     options = {"report_every": 1, "eval_episodes": 0, "quiet": True}
     found = rlzoo.run(broken, KEYS, 2, **options).failures
-    assert [(x.setting, x.seed, x.update, x.metric) for x in found] == [(1, seed, 1, f"params{path}") for seed in (0, 1)]
+    assert [(x.setting, x.seed, x.update, x.metric) for x in found] == [
+        (1, seed, 1, f"params{path}") for seed in (0, 1)
+    ]
     found = rlzoo.run(one, KEY, 1, **options).failures
     assert [(x.setting, x.seed, x.update, x.metric) for x in found] == [(0, 0, 1, f"params{path}")]
     assert found[0].hyper["gamma"] == 0.5

@@ -229,11 +229,12 @@ def test_a_save_that_fails_says_what_it_needs_and_what_is_free(runs, tmp_path, m
         def fails(*_, error=error, **__):
             raise OSError(error)
 
-        with monkeypatch.context() as patch, pytest.raises(OSError) as said:
-            with checkpoint.Checkpoints(tmp_path / remedy, runs) as saves:
-                patch.setattr(saves._manager, "save", fails)
-                saves.save(state)
-        text = rf"OSError: {error}; none was saved before; a save takes \d\S* KiB, and .*iB are free in .*; {remedy}, and"
+        with pytest.raises(OSError) as said, checkpoint.Checkpoints(tmp_path / remedy, runs) as saves:
+            monkeypatch.setattr(saves._manager, "save", fails)
+            saves.save(state)
+        text = (
+            rf"OSError: {error}; none was saved before; a save takes \d\S* KiB, and .*iB are free in .*; {remedy}, and"
+        )
         assert re.search(text, str(said.value)), said.value
 
 
@@ -296,9 +297,9 @@ def test_a_lock_of_another_host_holds_while_it_gives_signs_of_life(tmp_path, mon
     left()
     alive = threading.Thread(target=lock._beat, args=(path, stop))
     alive.start()
-    with pytest.raises(ValueError, match="is in use by process 7 on elsewhere since then; wait until it is over"):
-        with lock.held(tmp_path):
-            pass
+    message = "is in use by process 7 on elsewhere since then; wait until it is over"
+    with pytest.raises(ValueError, match=message), lock.held(tmp_path):
+        pass
     stop.set()
     alive.join()
     with lock.held(tmp_path):  # no sign of life any more
@@ -386,7 +387,9 @@ def test_signals_before_the_first_chunk_and_twice_end_in_one_line_and_the_run_go
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 143 and "; saved. Go on with: rlzoo train --directory" in out and "Traceback" not in err
+    assert (
+        process.returncode == 143 and "; saved. Go on with: rlzoo train --directory" in out and "Traceback" not in err
+    )
     found = rlzoo.restore(tmp_path / "run")
     keys = jax.random.split(jax.random.key(0), 1)
     done = int(found.state.step)

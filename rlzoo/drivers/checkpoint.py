@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlzoo.drivers import devices
-from rlzoo.drivers.manifest import FORMAT, fingerprint, manifest, other_numbers, refuse_other
+from rlzoo.drivers.manifest import manifest, other_numbers, refuse_other
 from rlzoo.drivers.memory import size_in_bytes
 from rlzoo.drivers.train import check_state, float32
 from rlzoo.files import room
@@ -82,7 +82,9 @@ def about(path: str | Path, step: int | None = None) -> dict[str, Any]:
                 return found
     finally:
         manager.close()
-    raise ValueError(f"no checkpoint in {path}{f' at update {step}' if step else ''} can be read: {'; '.join(failures)}")
+    raise ValueError(
+        f"no checkpoint in {path}{f' at update {step}' if step else ''} can be read: {'; '.join(failures)}"
+    )
 
 
 class Checkpoints:

@@ -76,17 +76,16 @@ def other_numbers(algo: Algorithm, about: Mapping[str, Any]) -> dict[str, tuple[
 
 def refuse_other_task(algo: Algorithm, about: Mapping[str, Any], run: Any) -> None:
     """Raise where a run is to go on with other environment parameters, arrays or not, or with other data."""
-    saved, given = about.get("static"), static(algo.task)  # not there in older checkpoints
-    for name in sorted({*given, *(saved or {})}) if saved is not None else ():
+    given = static(algo.task)
+    saved = about.get("static", given)  # older checkpoints do not say
+    for name in sorted({*given, *saved}):
         if saved.get(name) != given.get(name):
             raise ValueError(
                 f"{name} of the task is {given.get(name)}, but the run in {run} has {saved.get(name)}; "
                 "resume with the same"
             )
     if about["task"] != fingerprint(algo.task):
-        raise ValueError(
-            f"the run in {run} has another task (environment parameters or dataset); resume with the same"
-        )
+        raise ValueError(f"the run in {run} has another task (environment parameters or dataset); resume with the same")
 
 
 def fingerprint(task: Any) -> str:
@@ -99,7 +98,8 @@ def static(task: Any) -> dict[str, str]:
     found: dict[str, str] = {}
 
     def walk(node: Any) -> None:
-        kind, held = node.node_data() or (None, None)
+        data: Any = node.node_data() or (dict, None)
+        kind, held = data
         if held is not None and kind is not dict:
             fields = [x.name for x in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
             names = [x for x in fields if not kind.__dataclass_fields__[x].metadata.get("pytree_node", True)]
@@ -119,7 +119,8 @@ def static(task: Any) -> dict[str, str]:
 
 def changed(task: Any, default: Any) -> dict[str, Any] | None:
     """The leaves that differ from the default ones: path -> dtype, nested lists. None: too many, or no numbers."""
-    if jax.tree.structure(task) != jax.tree.structure(default):
+    structures: list[Any] = [jax.tree.structure(task), jax.tree.structure(default)]
+    if structures[0] != structures[1]:
         return None
     found: dict[str, Any] = {}
     size = 0

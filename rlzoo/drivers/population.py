@@ -25,8 +25,8 @@ from rlzoo import names
 from rlzoo.drivers import checkpoint
 from rlzoo.drivers.devices import on_host
 from rlzoo.drivers.evaluate import EVALUATION_SEED, evaluate
-from rlzoo.drivers.ranges import Range
 from rlzoo.drivers.manifest import refuse_other_task
+from rlzoo.drivers.ranges import Range
 from rlzoo.drivers.run import Run, alone_in, run
 from rlzoo.drivers.sweep import map_lanes, sweep, swept, swept_axes
 from rlzoo.files import read_json, refuse_other, write_json
@@ -211,9 +211,10 @@ def _checked(runs: Algorithm, options: Mapping[str, Any]) -> int:
     return runs.num_hypers or 0
 
 
-def _compete(*arguments: Any, directory: str | Path | None = None, **options: Any) -> Competition:
+def _compete(*arguments: Any, **options: Any) -> Competition:
+    directory = options.get("directory")
     with alone_in(None if directory is None else Path(directory)):
-        return _competed(*arguments, directory=directory, **options)
+        return _competed(*arguments, **options)
 
 
 def _competed(

@@ -15,7 +15,7 @@ from rlzoo.envs import adversarial, make, recipes, stochastic
 from rlzoo.files import read_json
 from rlzoo.types import Algorithm, Env
 
-WRAPPERS = {"stochastic": stochastic, "adversarial": adversarial}
+WRAPPERS: dict[str, Any] = {"stochastic": stochastic, "adversarial": adversarial}
 
 
 class Restored(NamedTuple):
@@ -72,7 +72,11 @@ def restore(path: str | Path, env: Any = None, data: Any = None, step: int | Non
     else:
         algo = algo._replace(task=task)
     if about["task"] != fingerprint(algo.task) or about.get("static") not in (None, static(algo.task)):
-        what = "data; give those with data=" if algo.offline else "parameters of the environment; give it with them, env=, or make the algorithm and use rlzoo.load"
+        what = (
+            "data; give those with data="
+            if algo.offline
+            else "parameters of the environment; give it with them, env=, or make the algorithm and use rlzoo.load"
+        )
         raise ValueError(f"{where} was trained on other {what}")
     return Restored(algo, checkpoint.load(where, algo, step))
 
@@ -128,10 +132,14 @@ def _config(module: Any, about: Mapping[str, Any], structure: Mapping[str, Any],
     names.check(f"{about['algorithm']}.Config field on record", recorded, module.Config.__dataclass_fields__)
     own = about.get("own")
     if own is None:  # before format 3: what is a text where none belongs
-        own = [name for name, x in recorded.items() if isinstance(x, str) and not isinstance(getattr(default, name), str)]
+        own = [
+            name for name, x in recorded.items() if isinstance(x, str) and not isinstance(getattr(default, name), str)
+        ]
     missing = [name for name in own if name not in structure]
     if missing:
-        raise ValueError(f"{where} was made with a {missing[0]} of one's own: {recorded[missing[0]]}; give {missing[0]}=")
+        raise ValueError(
+            f"{where} was made with a {missing[0]} of one's own: {recorded[missing[0]]}; give {missing[0]}="
+        )
     fields = {name: _tuple(x) for name, x in recorded.items()} | dict(structure)
     return module.Config(**fields)
 

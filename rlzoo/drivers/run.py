@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlzoo import lock
-
 from rlzoo.drivers import checkpoint
 from rlzoo.drivers import train as training
 from rlzoo.drivers.devices import anywhere, on_host
@@ -115,7 +114,9 @@ def run(
         check_sink(sink)
     written = [name for name in sinks if isinstance(name, str)]
     if callback is not None and not callable(callback):
-        raise ValueError(f"callback is a {type(callback).__name__}; it must be a function of (state, metrics, episodes)")
+        raise ValueError(
+            f"callback is a {type(callback).__name__}; it must be a function of (state, metrics, episodes)"
+        )
     if written and directory is None:
         raise ValueError(f"sinks={tuple(written)} write into a directory; give directory=, or sinks of your own")
 
@@ -241,9 +242,7 @@ def _resumed(algo: Algorithm, key: jax.Array, path: Path) -> Any:
     """The newest State, if the run is asked for again with the numbers and seeds it began with."""
     state, about = checkpoint.load_with_manifest(path, algo)
     for name, (saved, given) in other_numbers(algo, about).items():
-        raise ValueError(
-            f"hyper.{name} is {given}, but the run in {path.parent} has {saved}; resume with the same"
-        )
+        raise ValueError(f"hyper.{name} is {given}, but the run in {path.parent} has {saved}; resume with the same")
     refuse_other_task(algo, about, path.parent)
     asked = about.get("seeds", list(state.key.shape[-1:]))  # without those that filled devices
     if list(key.shape) != asked:

@@ -27,6 +27,7 @@ from rlzoo.algorithms import ALGORITHMS
 from rlzoo.drivers import checkpoint, memory, named
 from rlzoo.drivers import population as competing
 from rlzoo.drivers.devices import anywhere, filled, spread
+from rlzoo.drivers.manifest import fingerprint
 from rlzoo.drivers.plan import Fit, fitted
 from rlzoo.drivers.ranges import Range
 from rlzoo.drivers.run import alone_in
@@ -164,7 +165,7 @@ class _Made:
     def about(self) -> dict[str, Any]:
         """The study in JSON values, by which a resumed one is known again."""
         fields = {field.name: getattr(self.study, field.name) for field in dataclasses.fields(self.study)}
-        fields |= {"env": self.env.name, "data": None if self.data is None else checkpoint.fingerprint(self.data)}
+        fields |= {"env": self.env.name, "data": None if self.data is None else fingerprint(self.data)}
         return plain(fields)
 
     def algorithm(self, structure: int) -> Algorithm:
@@ -276,7 +277,9 @@ class _Made:
         wanted = [(setting, seed) for setting in range(part.first, last) for seed in seeds]
         found = [(row.get("setting"), row.get("seed", -1)) for row in rows]
         texts = [name for name, x in rows[0].items() if isinstance(x, str) and not name.startswith("config/")]
-        texts += [name for row in rows for name in ("env_steps", "return") if not isinstance(row.get(name), int | float)]
+        texts += [
+            name for row in rows for name in ("env_steps", "return") if not isinstance(row.get(name), int | float)
+        ]
         if found != wanted or not set(texts) <= set(TEXT):
             raise ValueError(f"{path} is damaged: it has not the rows that its part has; remove it, and resume")
         return rows

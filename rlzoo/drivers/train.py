@@ -232,7 +232,7 @@ def check_state(algo: Algorithm, state: Any, lanes: bool = True) -> None:
         lanes: whether they must be the algorithm's too; acting needs any lanes, training those of its numbers.
     """
     base = algo if algo.base is None else algo.base
-    key = getattr(state, "key", None)
+    key: Any = getattr(state, "key", None)
     if not hasattr(state, "_replace") or not hasattr(key, "dtype") or not hasattr(state, "step"):
         pair = "; of the pair (state, metrics) give the first" if isinstance(state, tuple) and len(state) == 2 else ""
         raise ValueError(f"the state is a {type(state).__name__}; it must be a State of {algo.name}{pair}")
@@ -249,7 +249,8 @@ def check_state(algo: Algorithm, state: Any, lanes: bool = True) -> None:
     shared = [axis is None for axis in lanes_of(expected)]
     for name, part, wanted, same in zip(state._fields, state, expected, shared, strict=True):
         here, there = (jax.tree_util.tree_leaves_with_path(x) for x in (part, wanted))
-        if jax.tree.structure(part) != jax.tree.structure(wanted):
+        structures: list[Any] = [jax.tree.structure(part), jax.tree.structure(wanted)]
+        if structures[0] != structures[1]:
             names = [{jax.tree_util.keystr(path) for path, _ in leaves} for leaves in (here, there)]
             other = sorted(names[0] ^ names[1])
             which = f"has {'a' if other[0] in names[0] else 'no'} leaf {other[0]}" if other else "has other containers"
@@ -258,8 +259,8 @@ def check_state(algo: Algorithm, state: Any, lanes: bool = True) -> None:
             shape = y.shape if same else (*key.shape, *y.shape)
             if (jnp.shape(x), jnp.result_type(x)) != (shape, y.dtype):
                 raise ValueError(
-                    f"state.{name}{jax.tree_util.keystr(path)} is {jnp.result_type(x)}{list(jnp.shape(x))}, expected is "
-                    f"{y.dtype}{list(shape)}; it is of another Config or environment than this {algo.name}"
+                    f"state.{name}{jax.tree_util.keystr(path)} is {jnp.result_type(x)}{list(jnp.shape(x))}, expected "
+                    f"is {y.dtype}{list(shape)}; it is of another Config or environment than this {algo.name}"
                 )
 
 

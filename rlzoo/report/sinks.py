@@ -167,7 +167,7 @@ def read_csv(path: str | Path) -> list[Row]:
                 raise ValueError(f"it has no column {missing[0]}")
             for row in reader:
                 try:
-                    numbers = {name: float(value) if value else float("nan") for name, value in row.items()}
+                    numbers = {name: float("nan") if value == "" else float(value) for name, value in row.items()}
                 except (TypeError, ValueError) as error:
                     if next(reader, None) is None:
                         break
