@@ -37,7 +37,7 @@ def held(directory: Path) -> Iterator[None]:
     Raises:
         ValueError: another process, or another thread, holds it; by name.
     """
-    directory = directory.absolute()
+    directory = directory.resolve()
     if _here.get(directory) == threading.get_ident():
         yield
         return

@@ -72,6 +72,12 @@ def sample(
         ValueError: an unknown field or method, an empty or impossible range.
     """
     names.check("hyperparameter", ranges, hyper._fields)
+    for name, given in ranges.items():
+        if isinstance(given, tuple) and not isinstance(given, Range) and len(given) == 2:
+            raise ValueError(
+                f"{name}={given} may be a range or two choices; say rlzoo.Range({given[0]}, {given[1]}), or the list "
+                f"[{given[0]}, {given[1]}]"
+            )
     columns = drawn(num_settings, method, seed, ranges)
     return hyper._replace(**{name: jnp.asarray(x, jnp.float32) for name, x in columns.items()})
 

@@ -54,7 +54,7 @@ def read(directory: Path) -> dict[str, Any]:
             raise _wrong(path, f"options.{name}", about["options"][name])
     if about["algorithm"] not in ALGORITHMS:
         raise ValueError(f"{path}: {names.unknown('algorithm', about['algorithm'], ALGORITHMS)}")
-    if about["seeds"] < 1 or about["seed"] < 0 or about["steps"] < 1:
+    if not (0 < about["seeds"] < 2**31 and 0 <= about["seed"] < 2**32 and 0 < about["steps"] < 2**62):
         raise _wrong(path, "seeds, seed or steps", [about[name] for name in ("seeds", "seed", "steps")])
     module = ALGORITHMS[about["algorithm"]]
     for name, values in about["hyper"].items():
