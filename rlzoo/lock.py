@@ -41,6 +41,8 @@ def held(directory: Path) -> Iterator[None]:
     if _here.get(directory) == threading.get_ident():
         yield
         return
+    if directory.exists() and not directory.is_dir():
+        raise ValueError(f"{directory} is a file; a run needs a directory of its own")
     made = [path for path in (directory, *directory.parents) if not path.exists()]
     directory.mkdir(parents=True, exist_ok=True)
     stop = threading.Event()

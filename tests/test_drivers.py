@@ -482,6 +482,8 @@ def test_restore_says_what_it_cannot_know(tiny, cartpole, tmp_path):
         rlzoo.restore(tmp_path / "env", env=pushed, data="medium.npz")
     with pytest.raises(ValueError, match="there is no complete checkpoint"):
         rlzoo.restore(tmp_path / "nothing")
+    with pytest.raises(ValueError, match=r"holds no checkpoint at update 7; there are \[\d\]"):
+        rlzoo.restore(tmp_path / "env", step=7)
     (tmp_path / "sweep" / "part_0").mkdir(parents=True)
     with pytest.raises(ValueError, match="is of several runs; restore one of them: part_0"):
         rlzoo.restore(tmp_path / "sweep")
@@ -710,6 +712,8 @@ def test_resuming_what_is_not_there_begins(tiny, runs, tmp_path, capsys):
     assert [row["update"] for row in sinks.read_csv(tmp_path / "log.csv")] == [0, 2]
     with pytest.raises(ValueError, match="needs the directory"):
         rlzoo.run(runs, KEYS, 1, resume=True)
+    with pytest.raises(ValueError, match="log.csv is a file; a run needs a directory"):
+        rlzoo.run(runs, KEYS, 1, directory=tmp_path / "log.csv")
     with pytest.raises(ValueError, match="unknown sink 'cvs'; did you mean 'csv'"):
         rlzoo.run(runs, KEYS, 1, directory=tmp_path / "new", sinks=("cvs",))
     assert not (tmp_path / "new").exists()

@@ -166,6 +166,15 @@ def test_mistakes_are_named(file, text, message):
         study.read(file(text))
 
 
+def test_a_pair_is_no_range():
+    hyper = rlzoo.ppo.Hyper()
+    with pytest.raises(
+        ValueError, match=r"may be a range or two choices; say rlzoo.Range\(0.1, 0.9\), or the list \[0.1"
+    ):
+        rlzoo.sample(hyper, 4, gamma=(0.1, 0.9))
+    assert set(rlzoo.sample(hyper, 4, gamma=[0.25, 0.5]).gamma.tolist()) <= {0.25, 0.5}
+
+
 def test_no_file_and_other_files(tmp_path):
     with pytest.raises(ValueError, match="there is no file"):
         study.read(tmp_path / "none.yaml")

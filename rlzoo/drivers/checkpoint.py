@@ -70,7 +70,7 @@ def about(path: str | Path, step: int | None = None) -> dict[str, Any]:
     path = Path(path).absolute()
     if not any_in(path):
         raise ValueError(f"there is no complete checkpoint in {path}")
-    manager, failures = _manager(path), []
+    manager, failures, saved = _manager(path), [], []
     try:
         for index in sorted(manager.all_steps(), reverse=True):
             try:
@@ -78,13 +78,12 @@ def about(path: str | Path, step: int | None = None) -> dict[str, Any]:
             except Exception as error:
                 failures.append(f"save_{index}: {_first_line(error)}")
                 continue
+            saved.append(int(found.get("step", -1)))
             if step is None or found.get("step") == step:
                 return found
     finally:
         manager.close()
-    raise ValueError(
-        f"no checkpoint in {path}{f' at update {step}' if step else ''} can be read: {'; '.join(failures)}"
-    )
+    raise _none_of(path, step, saved, failures)
 
 
 class Checkpoints:
@@ -111,6 +110,8 @@ class Checkpoints:
 
         if not self._about:
             check_state(self.algo, state)
+        state = jax.tree.map(lambda x: x if isinstance(x, jax.Array) else jnp.asarray(x), state)
+        if not self._about:
             about = manifest(self.algo, state) | self._seeds
             self._refuse_other_runs(about)
             self._about = about
@@ -202,10 +203,14 @@ def _read(path: Path, algo: Algorithm, step: int | None) -> tuple[Any, dict[str,
             return state, about
     finally:
         manager.close()
+    raise _none_of(path, step, saved, failures)
+
+
+def _none_of(path: Path, step: int | None, saved: list[int], failures: list[str]) -> ValueError:
     if step is not None and step not in saved:
         unread = f"; not readable: {'; '.join(failures)}" if failures else ""
-        raise ValueError(f"{path} holds no checkpoint at update {step}; there are {sorted(saved)}{unread}")
-    raise ValueError(f"no checkpoint in {path} can be read: {'; '.join(failures)}")
+        return ValueError(f"{path} holds no checkpoint at update {step}; there are {sorted(saved)}{unread}")
+    return ValueError(f"no checkpoint in {path} can be read: {'; '.join(failures)}")
 
 
 def _keys_like(about: dict[str, Any]) -> jax.Array:
