@@ -1,5 +1,6 @@
 """rlzoo: reinforcement-learning algorithms as pure functions in JAX, compiled whole and vmapped over everything."""
 
+import rlzoo.stops  # noqa: F401  before all else: Ctrl-C during the imports of the command line
 from rlzoo import data, envs, report
 from rlzoo.algorithms import (
     ALGORITHMS,
@@ -28,6 +29,7 @@ from rlzoo.drivers.plan import plan
 from rlzoo.drivers.population import halving, pbt
 from rlzoo.drivers.ranges import Range, sample
 from rlzoo.drivers.render import render
+from rlzoo.drivers.restore import restore
 from rlzoo.drivers.run import run
 from rlzoo.drivers.snapshots import snapshots
 from rlzoo.drivers.sweep import branch, grid, lane, setting, sweep, sweep_grid
@@ -67,6 +69,7 @@ __all__ = [
     "qarl",
     "render",
     "report",
+    "restore",
     "resume",
     "robustness",
     "run",

@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import numpy as np
 
-from rlzoo import names, report
+from rlzoo import names, report, stops
 from rlzoo.algorithms import ALGORITHMS
 from rlzoo.arguments import Parser, check_options, flags, same, typed, value_of
-from rlzoo.drivers import named
+from rlzoo.drivers import named, runfile
 from rlzoo.envs.brax import BACKENDS
-from rlzoo.files import read_json, refuse_other, write_json, write_text
+from rlzoo.files import refuse_other, write_json, write_text
 from rlzoo.report.sinks import SINKS
 from rlzoo.report.tables import numbers
 
@@ -48,7 +48,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     argv = list(sys.argv[1:] if argv is None else argv)
     _quiet_libraries()
     try:
-        sys.exit(_dispatch(argv))
+        with stops.watching():
+            code = _dispatch(argv)
+        sys.exit(code)
     except ValueError as error:
         print(f"rlzoo: {error}", file=sys.stderr)
         sys.exit(2)
@@ -141,6 +143,9 @@ class TrainOptions:
     """of csv, tensorboard, wandb"""
 
 
+FREE = ("report_every", "eval_episodes", "sinks", "spread")  # options that are on record, and may change on resuming
+
+
 def _train(argv: list[str]) -> int:
     import jax
     import tyro
@@ -148,9 +153,13 @@ def _train(argv: list[str]) -> int:
     import rlzoo
     from rlzoo.drivers import checkpoint
     from rlzoo.drivers.evaluate import refuse
+    from rlzoo.drivers.run import alone_in
     from rlzoo.machine import LANE, refuse_more
     from rlzoo.names import check_seed, unknown
 
+    recorded = _on_record(argv)
+    if recorded and argv[0].startswith("-"):
+        argv = [recorded["algorithm"], *argv]
     if not argv or argv[0].startswith("-"):
         print(f"usage: rlzoo train {{{','.join(rlzoo.ALGORITHMS)}}} --env ENV …")
         print("`rlzoo train ALGORITHM --help` shows the options of one, and `rlzoo list` what there is")
@@ -164,7 +173,7 @@ def _train(argv: list[str]) -> int:
     asked, env, data = (value_of(option, argv[1:]) or "" for option in ("--preset", "--env", "--data"))
     preset = module.presets[same(asked, module.presets) or named.preset_for(named.written(env), module.presets, data)]
 
-    kind, prog = _options(module, preset), f"rlzoo train {algorithm}"
+    kind, prog = _options(module, preset, recorded), f"rlzoo train {algorithm}"
     check_options(argv[1:], [*flags(kind), "-h", "--help"], prog)
     with typed():
         options: Any = tyro.cli(kind, args=argv[1:], prog=prog, description=inspect.getdoc(module.make))
@@ -196,11 +205,15 @@ def _train(argv: list[str]) -> int:
         "seed": options.seed,
         "steps": options.steps,
         "begin": str(options.begin.resolve()) if options.begin else None,
+        "options": {name: getattr(options, name) for name in FREE},
     }
     directory = options.directory or _fresh_directory(algorithm, named.short(env))
-    _refuse_code_of(directory, env)
     _refuse_file(directory)
-    about_file = directory / "run.json"
+    runfile.refuse_code_of(directory, env)
+    again = [*argv, *([] if options.directory else ["--directory", str(directory)])]
+    command = shlex.join(["rlzoo", "train", *[word for word in again if word != "--resume"], "--resume"])
+    short = shlex.join(["rlzoo", "train", "--directory", str(directory), "--resume"])  # the rest is on record
+    stops.go_on_with(command)
     _cache_programs()
     runs = build(about)
     num_updates = rlzoo.updates_for(runs, options.steps)
@@ -208,34 +221,29 @@ def _train(argv: list[str]) -> int:
     if options.plan:
         print(rlzoo.plan(runs, options.seeds, num_updates, eval_episodes=options.eval_episodes))
         return 0
-    start = None if options.resume else _begun(module, runs, about)
-
-    again = [*argv, *([] if options.directory else ["--directory", str(directory)])]
-    command = shlex.join(["rlzoo", "train", *[word for word in again if word != "--resume"], "--resume"])
     leads = jax.process_index() == 0
     if leads:
         print(f"{_summary(module, about, runs, num_updates)}\ndirectory {directory}", flush=True)
-    if options.resume:
-        _refuse_other(about, directory)
-    elif checkpoint.any_in(directory / "checkpoints"):
-        raise ValueError(f"{directory} holds a run already; go on with --resume, or choose another directory")
-    with _made(directory):
-        if leads and not options.resume:
-            write_json(about_file, about)
-        result = rlzoo.run(
-            runs,
-            _keys(about),
-            num_updates,
-            directory=directory,
-            resume=options.resume,
-            report_every=options.report_every,
-            eval_episodes=options.eval_episodes,
-            sinks=sinks,
-            how_to_resume=command,
-            start=start,
-        )
+    with _made(directory), alone_in(directory):
+        there = checkpoint.any_in(directory / "checkpoints")
+        start = None if there and options.resume else _begun(module, runs, about)
+        with _opened(directory, about, options.resume, there):
+            command = short if not several else command
+            stops.go_on_with(command)
+            result = rlzoo.run(
+                runs,
+                _keys(about),
+                num_updates,
+                directory=directory,
+                resume=options.resume,
+                report_every=options.report_every,
+                eval_episodes=options.eval_episodes,
+                sinks=sinks,
+                how_to_resume=command,
+                start=start,
+            )
     if result.interrupted:
-        return 130
+        return stops.exit_code()
     if not leads:
         return 0
     if "csv" in sinks and options.eval_episodes:
@@ -302,12 +310,52 @@ def _begun(module: ModuleType, runs: Any, about: dict[str, Any]) -> Any:
     return module.begin(state, runs)
 
 
-def _refuse_other(about: dict[str, Any], directory: Path) -> None:
-    """A run is resumed as what it began as; only its length may change."""
-    if not (directory / "run.json").exists():
-        raise ValueError(f"there is no checkpoint in {directory} to resume from; run without --resume to start")
-    begun = _about(directory)
-    refuse_other({k: x for k, x in about.items() if k != "steps"}, begun, f"the run in {directory}")
+def _on_record(argv: list[str]) -> dict[str, Any] | None:
+    """What is on record of a run that is to be resumed, if the command says no more than its directory."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--directory", type=Path)
+    early.add_argument("--resume", action="store_true")
+    early.add_argument("--env")
+    known, _ = early.parse_known_args(argv)
+    if not known.resume or known.env is not None or known.directory is None:
+        return None
+    if not (known.directory / "run.json").exists():
+        raise ValueError(
+            f"there is no run.json in {known.directory}, which says what to resume; give the whole command: "
+            f"rlzoo train ALGORITHM --env ENV … --directory {known.directory} --resume"
+        )
+    found = _about(known.directory)
+    if not argv[0].startswith("-"):
+        refuse_other({"algorithm": argv[0]}, found, f"the run in {known.directory}")
+    return found
+
+
+@contextmanager
+def _opened(directory: Path, about: dict[str, Any], resume: bool, there: bool) -> Iterator[None]:
+    """Refuse what the directory is not for, and write ``run.json``, which stays as it was if the run is refused. A run
+    is resumed as what it began as; only its length may change, and ``FREE``.
+    """
+    import jax
+
+    path = directory / "run.json"
+    if there and not resume:
+        raise ValueError(f"{directory} holds a run already; go on with --resume, or choose another directory")
+    before = None
+    if resume and path.exists():
+        asked = {k: x for k, x in about.items() if k not in ("steps", "options")}
+        refuse_other(asked, _about(directory), f"the run in {directory}")
+        before = path.read_text(encoding="utf-8")
+    leads = jax.process_index() == 0
+    if leads:
+        write_json(path, about)
+    try:
+        yield
+    except ValueError:
+        if leads and before is not None:
+            write_text(path, before)
+        elif leads and there:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def build(about: dict[str, Any]) -> Any:
@@ -317,7 +365,7 @@ def build(about: dict[str, Any]) -> Any:
     module = rlzoo.ALGORITHMS[about["algorithm"]]
     before = {"backend": "spring"} if about["env"].startswith("brax/") else {}  # what the name alone once meant
     env = named.environment(about["env"], before | about["env_options"])
-    config = module.Config(**{name: tuple(x) if isinstance(x, list) else x for name, x in about["config"].items()})
+    config = runfile.config_of(about)
     single = {name: values[0] for name, values in about["hyper"].items() if len(values) == 1}
     several = {name: values for name, values in about["hyper"].items() if len(values) > 1}
     dataset = named.load_data(module, about["data"], about.get("data_rule")) if named.is_offline(module) else None
@@ -342,10 +390,20 @@ def _episodes_key(seed: int) -> Any:
     return jax.random.fold_in(jax.random.key(EVALUATION_SEED), seed)
 
 
-def _options(module: ModuleType, preset: Any) -> type:
-    """`TrainOptions` with ``config`` and ``hyper`` of an algorithm, their defaults from the preset."""
+def _options(module: ModuleType, preset: Any, recorded: dict[str, Any] | None = None) -> type:
+    """`TrainOptions` with ``config`` and ``hyper`` of an algorithm, their defaults of a preset, or of a record."""
     import tyro
 
+    defaults: dict[str, Any] = {}
+    if recorded is not None:
+        numbers_of = preset.hyper._asdict() | {name: tuple(x) for name, x in recorded["hyper"].items()}
+        preset = preset._replace(config=runfile.config_of(recorded), hyper=module.Hyper(**numbers_of))
+        defaults = {name: recorded[name] for name in ("env", "steps", "seeds", "seed", "data")}
+        defaults |= {"begin": recorded["begin"] and Path(recorded["begin"])}
+        defaults |= {"backend": recorded["env_options"].get("backend")}
+        defaults |= {"data_rule": recorded["data_rule"]} if recorded["data_rule"] else {}
+        defaults |= {k: x for k, x in recorded["options"].items() if k in FREE}
+        defaults |= {"sinks": tuple(defaults["sinks"])} if "sinks" in defaults else {}
     help_of = {**named.said(module.Config), **named.said(module.Hyper)}
 
     def option(name: str, kind: Any, default: Any) -> tuple[str, Any, Any]:
@@ -353,12 +411,17 @@ def _options(module: ModuleType, preset: Any) -> type:
 
     plain = named.plain_fields(module.Config)
     config = [option(name, kind, getattr(preset.config, name)) for name, kind in plain.items()]
-    hyper = [option(name, tuple[float, ...], (value,)) for name, value in preset.hyper._asdict().items()]
+    hyper = [
+        option(name, tuple[float, ...], value if isinstance(value, tuple) else (value,))
+        for name, value in preset.hyper._asdict().items()
+    ]
     parts = {
         "config": dataclasses.make_dataclass("config", config, frozen=True),
         "hyper": dataclasses.make_dataclass("hyper", hyper, frozen=True),
     }
-    fields: list[Any] = [(name, kind, dataclasses.field(default_factory=kind)) for name, kind in parts.items()]
+    kinds = get_type_hints(TrainOptions)
+    fields: list[Any] = [(name, kinds[name], dataclasses.field(default=x)) for name, x in defaults.items()]
+    fields += [(name, kind, dataclasses.field(default_factory=kind)) for name, kind in parts.items()]
     presets = f"hyperparameter set, of {', '.join(module.presets)}; default: that of the environment's family"
     fields.append(("preset", Annotated[str | None, tyro.conf.arg(help=presets)], dataclasses.field(default=None)))
     return dataclasses.make_dataclass("train", fields, bases=(TrainOptions,), frozen=True)
@@ -426,10 +489,11 @@ def _sweep(argv: list[str]) -> int:
         print("\n".join(map(str, study.plan(asked))))
         return 0
     words = ["rlzoo", "sweep", str(options.file), "--directory", str(directory), "--resume"]
+    stops.go_on_with(shlex.join(words))
     with _made(directory):
         results = study.run(asked, directory, options.resume, how_to_resume=shlex.join(words))
     if results is None:
-        return 130
+        return stops.exit_code()
     if jax.process_index():
         return 0
     _draw_results(asked, directory, results)
@@ -685,27 +749,13 @@ def _list(argv: list[str]) -> int:
 
 
 def _about(directory: Path) -> dict[str, Any]:
-    path = directory / "run.json"
-    if not path.exists():
-        raise ValueError(f"{directory} holds no run: there is no {path.name} in it")
-    about = read_json(path)
-    if "data_rule" not in about and str(about.get("data")).endswith((".hdf5", ".h5")):
-        about["data_rule"] = "qlearning"  # the only one when the run was begun
-    _refuse_code_of(directory, str(about.get("env")))
-    return about
+    return runfile.read(directory)
 
 
 def _refuse_file(directory: Path) -> None:
     for place in (directory, *directory.parents):
         if place.exists() and not place.is_dir():
             raise ValueError(f"--directory {directory}: {place} is a file; choose another directory")
-
-
-def _refuse_code_of(directory: Path, env: str) -> None:
-    """A directory of a run holds numbers, and whoever opens one of somebody else's must not run what came with it."""
-    file = Path(env.rpartition(":")[0]).resolve()
-    if file.suffix == ".py" and directory.resolve() in file.parents:
-        raise ValueError(f"{file} is in the run's own directory {directory}; keep the environment's file outside of it")
 
 
 def _settings(about: dict[str, Any]) -> Iterator[dict[str, float]]:

@@ -1,8 +1,10 @@
 """Small files that are there whole or not at all, and are read with errors that name them."""
 
+import errno
 import json
 import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -10,6 +12,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import yaml
+
+from rlzoo.machine import in_bytes
 
 LARGEST = 2**20  # bytes of a file of settings
 LARGEST_JSON = 2**24  # of a record: in memory it takes up to twenty times as much
@@ -20,7 +24,7 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that takes its place in one step: a kill, or a full disk, leaves what was there before."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with draft.open("wb") as file:
+        with named(path), draft.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -29,6 +33,30 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
         with suppress(OSError):
             draft.unlink()
         raise
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """An `OSError` while writing names the file, and of a full disk what is free there and what can be done."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        what = f"{path} cannot be written: {error.strerror}; {room(path)}; make room there"
+        raise OSError(error.errno, f"{what}, and go on where it stopped: what was written before is whole") from error
+
+
+def room(path: Path) -> str:
+    """What is free where a path lies, for messages."""
+    there = next((x for x in (path, *path.parents) if x.exists()), Path())
+    try:
+        return f"{in_bytes(shutil.disk_usage(there).free)} are free in {there}"
+    except OSError:
+        return f"what is free in {there} is not known"
 
 
 def write_text(path: Path, text: str) -> None:

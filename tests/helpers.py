@@ -1,5 +1,6 @@
 """What several test modules need."""
 
+import itertools
 import socket
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlzoo.data import About, collect, preferences
+from rlzoo.drivers.train import float32
 from rlzoo.envs.episodes import with_episodes
 from rlzoo.types import Box, Env
 
@@ -35,6 +37,20 @@ def assert_close(first, second, **tolerance):
 def copy(tree):
     """A copy that survives the donation of the original."""
     return jax.tree.map(lambda x: x.copy(), tree)
+
+
+def blank(algo, key):
+    """A State of the right shapes, as fast as it is traced: every leaf of one number, every key another."""
+    shapes = jax.eval_shape(algo.init, key, float32(algo.hyper), algo.task)
+    numbers = itertools.count()
+
+    def one(x):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            kinds = [jax.random.key(next(numbers), impl=impl) for impl in ("threefry2x32", "rbg")]
+            return jnp.broadcast_to(next(key for key in kinds if key.dtype == x.dtype), x.shape)
+        return jnp.full(x.shape, next(numbers) % 2, x.dtype)
+
+    return jax.tree.map(one, shapes)
 
 
 def free_port():

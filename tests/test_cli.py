@@ -1,7 +1,11 @@
 """The command line, called as a user does: exit codes, files, and what is printed."""
 
 import json
+import os
 import re
+import shutil
+import socket
+import threading
 from pathlib import Path
 
 import h5py
@@ -9,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import plane_preferences
+from helpers import assert_same_bits, plane_preferences
 
 import rlzoo
-from rlzoo import cli
+from rlzoo import cli, lock
 from rlzoo.data import About
 from rlzoo.drivers import named
 from rlzoo.report.sinks import read_csv
@@ -71,6 +75,95 @@ def test_train_eval_plot_and_resume(capsys, tmp_path):
     assert code == 0
     rows = rlzoo.report.sinks.read_csv(tmp_path / "out" / "log.csv")
     assert {row["update"] for row in rows} == {0, 2, 4, 6}
+
+
+def test_a_run_goes_on_with_its_directory_alone(capsys, tmp_path):
+    """Also before its first save, with a lost run.json, and for longer; what is asked beside it must be the same."""
+    given = "--hyper.gamma 0.9 0.95 --seeds 2 --seed 3 --directory out"
+    whole = f"{TRAIN} --config.no-normalise-obs {given}"
+    code, out, err = call(f"{whole} --resume", capsys)  # nothing is there yet
+    assert code == 0 and "nothing is saved in out yet: this is the beginning" in out, err
+    about = json.loads((tmp_path / "out" / "run.json").read_text())
+    state = rlzoo.restore("out").state
+    shutil.rmtree("out/checkpoints")
+    code, out, err = call("train --directory out --resume", capsys)
+    assert code == 0 and "this is the beginning" in out and "2 gamma × 2 seeds, 256 steps each in 4 updates" in out, err
+    assert_same_bits(rlzoo.restore("out").state, state)
+
+    code, _, err = call("train sac --directory out --resume", capsys)
+    assert code == 2 and "algorithm is 'sac', but the run in out has 'ppo'; resume with the same" in err
+    for flag, message in (
+        ("--seed 4", "seed is 4, but the run in out has 3"),
+        ("--hyper.gamma 0.9", r"hyper is .*'gamma': \[0.9\]"),
+        ("--config.hidden 8", "config is .*'hidden': \\[8\\]"),
+        ("--env gymnax/Acrobot-v1", "env is 'gymnax/Acrobot-v1', but the run in out has 'gymnax/CartPole-v1'"),
+    ):
+        code, _, err = call(f"train ppo --directory out --resume {flag}", capsys)
+        assert code == 2 and re.search(message, err), err
+    assert json.loads((tmp_path / "out" / "run.json").read_text()) == about
+
+    code, out, err = call("train --directory out --resume --steps 384 --eval-episodes 2", capsys)
+    assert code == 0 and "384 steps each in 6 updates" in out, err
+    kept = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert kept["steps"] == 384 and kept["options"]["eval_episodes"] == 2 and kept["options"]["report_every"] == 2
+    assert {row["update"] for row in rlzoo.report.sinks.read_csv("out/log.csv")} == {0, 2, 4, 6}
+
+    (tmp_path / "out" / "run.json").unlink()
+    assert "there is no run.json in out" in call("train --directory out --resume", capsys)[2]
+    longer = whole.replace("--steps 256", "--steps 512")
+    code, _, err = call(f"{longer.replace('0.95', '0.96')} --resume", capsys)
+    assert code == 2 and "hyper.gamma is" in err and not (tmp_path / "out" / "run.json").exists()
+    code, _, err = call(f"{longer} --resume", capsys)
+    assert code == 0 and json.loads((tmp_path / "out" / "run.json").read_text())["steps"] == 512, err
+    assert int(rlzoo.restore("out").state.step) == 8
+
+
+def test_a_directory_in_use_is_refused_by_name(capsys, tmp_path):
+    with lock.held(tmp_path / "out"):
+        threads = [threading.Thread(target=lambda: said.append(call(f"{TRAIN} --directory out", capsys)))]
+        said = []
+        threads[0].start()
+        threads[0].join()
+    code, _, err = said[0]
+    assert code == 2 and f"out is in use by process {os.getpid()} on {socket.gethostname()} since 20" in err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hyper": {"gamma": 0.9}}, "hyper.gamma is 0.9, which is not what rlzoo train writes"),
+        ({"hyper": {"gamma": []}}, r"hyper.gamma is \[\]"),
+        ({"hyper": {"gama": [0.9]}}, "did you mean 'gamma'"),
+        ({"algorithm": ["ppo"]}, r"algorithm is \['ppo'\]"),
+        ({"algorithm": "pppo"}, "unknown algorithm 'pppo'; did you mean 'ppo'"),
+        ({"config": None}, "config is None"),
+        ({"config": {"hidden": "wide"}}, "hidden='wide'; it must be a tuple"),
+        ({"config": {"init_std": "wide"}}, "run.json: "),
+        ({"config": {"nmu_envs": 3}}, "did you mean 'num_envs'"),
+        ({"env_options": [1]}, r"env_options is \[1\]"),
+        ({"env": 3}, "env is 3"),
+        ({"seeds": True}, "seeds is True"),
+        ({"steps": -4}, "steps is"),
+        ({"options": {"sinks": "csv"}}, "options.sinks is 'csv'"),
+    ],
+)
+def test_a_damaged_run_json_is_named(change, message, capsys, tmp_path):
+    about = {"algorithm": "ppo", "env": "probe/constant-reward", "env_options": {}, "data": None, "config": {}}
+    about |= {"hyper": {}, "seeds": 1, "seed": 0, "steps": 2000, "begin": None} | change
+    (tmp_path / "run.json").write_text(json.dumps(about))
+    for line in ("eval .", "plot .", "train --directory . --resume"):
+        code, _, err = call(line, capsys)
+        assert code == 2 and "run.json" in err and re.search(message, err), err
+        assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "{}", "\xff", '{"algorithm": NaN}', "[" * 10_000])
+def test_what_is_no_run_json_is_named(text, capsys, tmp_path):
+    (tmp_path / "run.json").write_bytes(text.encode("latin-1"))
+    for line in ("eval .", "render .", "train --directory . --resume"):
+        code, _, err = call(line, capsys)
+        assert code == 2 and "run.json" in err and "Traceback" not in err
 
 
 def test_a_plan_is_said_and_nothing_is_run(capsys, tmp_path):
@@ -184,7 +277,7 @@ def test_a_run_gets_a_directory_of_its_own(capsys, tmp_path):
         ("train ppo", "--env"),
         ("eval nowhere", "nowhere holds no run"),
         ("plot nowhere", "nowhere holds no run"),
-        ("train ppo --env gymnax/CartPole-v1 --directory none --resume", "no checkpoint in none to resume from"),
+        ("train --directory none --resume", "there is no run.json in none, .*; give the whole command"),
     ],
 )
 def test_mistakes_end_with_code_2_and_name_the_remedy(line, message, capsys):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_close, assert_same_bits, copy, named_leaves, plane, plane_dataset, plane_preferences
+from helpers import assert_close, assert_same_bits, blank, copy, named_leaves, plane, plane_dataset, plane_preferences
 
 import rlzoo
 from rlzoo import a2c, a2pr, a3c, bc, cdsa, cpl, ga3c, iql, mixed_ne, p_iql, ppo, prdc, qarl, sac, stac, td3_bc
@@ -291,6 +291,10 @@ class Built(NamedTuple):
 SLOW = ("a2c pixels", "a3c continuous", "a3c random", "ga3c continuous", "mixed_ne", "prdc exact", "stac quantile")
 
 
+def plane_data(case):
+    return plane_preferences() if case.module in (cpl, p_iql) else plane_dataset()
+
+
 @pytest.fixture(
     scope="module",
     params=[pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES],
@@ -377,6 +381,20 @@ def test_2n_is_n_and_resume_bit_for_bit_through_a_checkpoint_with_one_compile(bu
     whole, _ = rlzoo.train(algo, key, 2 * N)
     assert len(built.traces) == compiled + 1  # the count counts
     assert_same_bits(resumed, whole)
+
+
+def test_a_directory_gives_back_algorithm_numbers_environment_and_state(built, trained, tmp_path):
+    """Own environments and data as arguments, all else of the record; one agent, and a sweep."""
+    given = {"env": plane(), "data": plane_data(built.case)} if built.case.env == "own/plane" else {}
+    for algo, state in ((built.algo, trained[0]), (built.runs, blank(built.runs, KEYS))):
+        path = tmp_path / f"of {algo.num_hypers}"
+        rlzoo.save(path, algo, state)
+        found = rlzoo.restore(path, **given)
+        assert_same_bits(found.state, state)
+        assert_same_bits(float32(found.algo.hyper), float32(algo.hyper))
+        assert_same_bits(found.algo.task, algo.task)
+        assert (found.algo.name, found.algo.config) == (algo.name, algo.config)
+        assert (found.algo.num_hypers, found.algo.env.name) == (algo.num_hypers, algo.env.name)
 
 
 def test_evaluating_changes_nothing(built, trained):

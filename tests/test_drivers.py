@@ -10,16 +10,17 @@ from functools import partial
 from typing import NamedTuple
 
 import chex
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_close, assert_same_bits, copy
+from helpers import assert_close, assert_same_bits, blank, copy, plain
 
 import rlzoo
 from rlzoo import ppo, sac
 from rlzoo.blocks.networks import FeedForward
-from rlzoo.drivers import checkpoint
+from rlzoo.drivers import checkpoint, manifest
 from rlzoo.drivers.memory import size_in_bytes
 from rlzoo.drivers.train import compiled_chunk, default_in_lanes
 from rlzoo.report import sinks
@@ -389,6 +390,198 @@ def test_an_algorithm_of_ones_own_needs_no_config_and_no_more_state_than_key_and
     assert_same_bits(rlzoo.resume(runs, rlzoo.load(tmp_path / "walk", runs), 2)[0], state)
 
 
+class Odd(NamedTuple):
+    """Of a State of one's own: anything."""
+
+    x: object
+    key: jax.Array
+    step: jax.Array
+
+
+@flax.struct.dataclass
+class Struct:
+    array: jax.Array
+    mode: str = flax.struct.field(pytree_node=False, default="easy")
+
+
+class Rate(NamedTuple):
+    rate: float = 0.5
+
+
+def odd(key):
+    """Containers of every kind, empty ones, leaves of size zero, and of every width of number."""
+    wide = jax.config.jax_enable_x64
+    return {
+        "nothing": [None, {}, (), [], {"a": {"b": ()}}, Struct(None)],
+        "names": {"a.b": jnp.ones(2), "a/b": jnp.ones(3), "": jnp.ones(1), " ": jnp.ones(1), "0": jnp.zeros(2)},
+        "keys": [{3: jnp.ones(2), 1: jnp.zeros(0)}, {(1, 2): jnp.ones(1), (1, 3): jnp.ones(2)}, {None: jnp.ones(1)}],
+        "flags": {True: jnp.array(True), False: jnp.zeros(0, bool)},
+        "struct": Struct(jnp.zeros((0, 3)), "hard"),
+        "zero": (jnp.zeros((3, 0, 2), jnp.int8), jnp.zeros((0,), jnp.float16), key[:0]),
+        "narrow": [jnp.arange(5, dtype=x) for x in ("float16", "bfloat16", "int8", "uint8", "uint16", "int4")],
+        "eight": jnp.arange(4.0).astype(jnp.float8_e4m3fn),
+        "wide": [jnp.arange(4, dtype=x) for x in (("int64", "float64", "uint64") if wide else ("int32", "float32"))],
+        "complex": jnp.array([1 + 2j, 3 - 1j], "complex128" if wide else "complex64"),
+        "random": [key, jax.random.key(3, impl="rbg"), jax.random.PRNGKey(0)],
+        "numbers": jnp.stack([jnp.float32(x) for x in (-0.0, jnp.nan, jnp.inf)]),
+    }
+
+
+def odd_algorithm(env):
+    def init(key, hyper, task):
+        return Odd(odd(jax.random.split(key, (2, 3))), key, jnp.int32(0))
+
+    return Algorithm("odd", None, env, Rate(), {}, init, None, None, None, 1)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_any_state_is_saved_and_loaded_bit_for_bit(cartpole, tmp_path, wide):
+    with jax.enable_x64(wide):
+        algo = odd_algorithm(cartpole)
+        for number, (one, key) in enumerate(
+            [(algo, KEY), (rlzoo.sweep(algo), KEYS), (algo, jax.random.key(1, impl="rbg"))]
+        ):
+            state = jax.jit(one.init)(key, one.hyper, {})
+            rlzoo.save(tmp_path / str(number), one, state)
+            found = rlzoo.load(tmp_path / str(number), one)
+            assert jax.tree.structure(found) == jax.tree.structure(state)
+            assert_same_bits(found, state)
+            assert [x.dtype for x in jax.tree.leaves(found)] == [x.dtype for x in jax.tree.leaves(state)]
+            sums = checkpoint._checksums(state)  # of every leaf that has a number, some word counts
+            for at, leaf in enumerate(jax.tree.leaves(state)):
+                if leaf.size and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+                    other = jax.tree.leaves(state)
+                    other[at] = jnp.ones_like(leaf) if (plain(leaf) == 0).all() else jnp.zeros_like(leaf)
+                    changed = checkpoint._checksums(other)
+                    assert [a == b for a, b in zip(sums, changed, strict=True)].count(False) == 1
+
+
+def test_a_checkpoint_of_format_2_is_read(tiny, tmp_path):
+    """As they were written before: the State as a tree, and a shorter manifest."""
+    import orbax.checkpoint as ocp
+
+    state = rlzoo.init(tiny, KEY)
+    about = checkpoint.manifest(tiny, state) | {"format": 2, "checksums": checkpoint._checksums(state)}
+    about = {name: x for name, x in about.items() if name not in ("own", "recipe", "static", "params", "in_lanes")}
+    arguments = {"state": ocp.args.StandardSave(state), "manifest": ocp.args.JsonSave(checkpoint._sealed(about))}
+    manager = checkpoint._manager(tmp_path / "checkpoints", keep=3)
+    manager.save(1, args=ocp.args.Composite(**arguments))
+    manager.close()
+    assert_same_bits(rlzoo.load(tmp_path / "checkpoints", tiny), state)
+    found = rlzoo.restore(tmp_path)
+    assert_same_bits(found.state, state)
+    assert found.algo.config == tiny.config
+    rlzoo.run(tiny, KEY, 1, directory=tmp_path, resume=True, quiet=True, eval_episodes=0, sinks=())  # and goes on
+
+
+def test_load_says_which_numbers_are_others(tiny, runs, trained, tmp_path, recwarn):
+    rlzoo.save(tmp_path, runs, trained)
+    rlzoo.load(tmp_path, runs)
+    assert not [x for x in recwarn if "other numbers" in str(x.message)]
+    numbers = runs.base.hyper._replace(gamma=0.5)
+    other = rlzoo.sweep(runs.base, rlzoo.grid(numbers, learning_rate=[1e-3, 1e-1]))
+    with pytest.warns(
+        UserWarning, match=r"learning_rate \[0.001\d*, 0.0\d*\], now \[0.001\d*, 0.1\d*\]; gamma 0.99"
+    ) as said:
+        rlzoo.load(tmp_path, other)
+    assert said[0].filename == __file__
+
+
+def test_restore_makes_environments_again_with_their_options_and_parameters(tmp_path):
+    make, wide = rlzoo.envs.make, {"num_envs": 2, "num_steps": 4, "num_minibatches": 1, "hidden": (4,)}
+    cartpole, pendulum = make("gymnax/CartPole-v1"), make("gymnax/Pendulum-v1")
+    noisy = rlzoo.envs.stochastic(make("probe/delayed-reward", continuous=True), sticky=0.25)
+    heavy = cartpole._replace(params=cartpole.params.replace(masspole=0.3))
+    for number, env in enumerate(
+        (
+            make("brax/inverted_pendulum", backend="spring", horizon=7, cached_reset=True),
+            noisy,
+            rlzoo.envs.stochastic(noisy, reward_noise=0.5),
+            rlzoo.envs.adversarial(pendulum, max_force=0.5).env,
+            heavy,
+        )
+    ):
+        algo = ppo.make(env, ppo.Config(**wide), ppo.Hyper(gamma=0.5))
+        state = blank(algo, KEY)
+        rlzoo.save(tmp_path / str(number), algo, state)
+        found = rlzoo.restore(tmp_path / str(number))
+        assert (found.algo.env.name, found.algo.env.horizon) == (env.name, env.horizon)
+        assert found.algo.hyper.gamma == 0.5
+        assert_same_bits(found.algo.task, env.params)
+        assert_same_bits(found.state, state)
+    swept = rlzoo.sweep(algo, task=rlzoo.envs.vary(cartpole, {"gravity": [9.8, 20.0, 30.0]}), in_lanes=2)
+    rlzoo.save(tmp_path / "swept", swept, blank(swept, KEYS))
+    found = rlzoo.restore(tmp_path / "swept").algo
+    assert (found.num_hypers, found.in_lanes) == (3, 2) and list(found.task.gravity) == [
+        np.float32(x) for x in (9.8, 20.0, 30.0)
+    ]
+    assert_same_bits(found.task, swept.task)
+
+
+def test_restore_says_what_it_cannot_know(tiny, cartpole, tmp_path):
+    network = partial(FeedForward, activation=lambda x: jnp.tanh(x))
+    own = tiny._replace(config=dataclasses.replace(tiny.config, network=network))
+    pushed = cartpole._replace(reset=lambda key, params: cartpole.reset(key, params))  # another function: another env
+    odd = odd_algorithm(cartpole)
+    cases = {
+        "network": (own, "was made with a network of one's own: .*; give network="),
+        "env": (ppo.make(pushed, tiny.config), "'gymnax/CartPole-v1' cannot be made again .*; give it: env="),
+        "odd": (odd, "is of 'odd', which is none of rlzoo's algorithms; make it, and use rlzoo.load"),
+    }
+    for name, (algo, message) in cases.items():
+        rlzoo.save(tmp_path / name, algo, blank(algo, KEY))
+        with pytest.raises(ValueError, match=message):
+            rlzoo.restore(tmp_path / name)
+    assert rlzoo.restore(tmp_path / "env", env=pushed).algo.env is pushed
+    other = pushed._replace(params=pushed.params.replace(masspole=0.3))
+    with pytest.raises(ValueError, match="was trained on other parameters of the environment"):
+        rlzoo.restore(tmp_path / "env", env=other)
+    with pytest.raises(ValueError, match="was trained in 'gymnax/CartPole-v1', given is 'gymnax/Acrobot-v1'"):
+        rlzoo.restore(tmp_path / "env", env="gymnax/Acrobot-v1")
+    with pytest.raises(ValueError, match="ppo learns online; leave data out"):
+        rlzoo.restore(tmp_path / "env", env=pushed, data="medium.npz")
+    with pytest.raises(ValueError, match="there is no complete checkpoint"):
+        rlzoo.restore(tmp_path / "nothing")
+    with pytest.raises(ValueError, match=r"holds no checkpoint at update 7; there are \[\d\]"):
+        rlzoo.restore(tmp_path / "env", step=7)
+    (tmp_path / "sweep" / "part_0").mkdir(parents=True)
+    with pytest.raises(ValueError, match="is of several runs; restore one of them: part_0"):
+        rlzoo.restore(tmp_path / "sweep")
+
+
+def test_a_state_of_something_else_is_named(tiny, runs, cartpole, tmp_path):
+    one, swept = blank(tiny, KEY), blank(runs, KEYS)
+    wide = ppo.make(cartpole, dataclasses.replace(tiny.config, hidden=(8,)))
+    deep = ppo.make(cartpole, dataclasses.replace(tiny.config, hidden=(16, 16)))
+    three = rlzoo.sweep(tiny, rlzoo.grid(tiny.hyper, learning_rate=[1e-3, 1e-2, 1e-1]), in_lanes=1)
+    other = sac.make(cartpole, sac.Config(hidden=(4,), warmup=256))
+    for algo, state, message in (
+        (other, one, "the state is a rlzoo.algorithms.ppo.State; sac has a rlzoo.algorithms.sac.State"),
+        (tiny, (one, {}), r"the state is a tuple; .*; of the pair \(state, metrics\) give the first"),
+        (tiny, one.params, "the state is a dict; it must be a State of ppo"),
+        (tiny, 3, "the state is a int"),
+        (wide, one, r"state.params\S+ is float32\[16\], expected is float32\[8\]; it is of another Config"),
+        (deep, one, "state.params has no leaf .*; it is of another Config or environment than this ppo"),
+    ):
+        key = KEY
+        for call in (
+            lambda: rlzoo.resume(algo, state, 1),  # noqa: B023
+            lambda: rlzoo.evaluate(algo, algo.env, state, key, 1),  # noqa: B023
+            lambda: rlzoo.save(tmp_path / "none", algo, state),  # noqa: B023
+            lambda: rlzoo.run(algo, key, 1, start=state, eval_episodes=0, quiet=True),  # noqa: B023
+        ):
+            with pytest.raises(ValueError, match=message):
+                call()
+    assert not list((tmp_path / "none").glob("save_*"))
+    for algo, state, message in (
+        (three, swept, r"the state has lanes \[2, 2\], the sweep \[3, S\]"),
+        (three, one, r"the state has one agent, the sweep \[3, S\]"),
+        (tiny, swept, r"the state has lanes \[2, 2\], the algorithm is of one agent"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            rlzoo.resume(algo, state, 1)
+
+
 def test_newest_by_saving_not_by_update_and_old_ones_go(tiny, tmp_path):
     states = {n: rlzoo.train(tiny, KEY, n)[0] for n in (1, 2, 3, 4)}
     for n in (4, 3, 1, 2):  # a fresh start may be behind what was saved before
@@ -507,6 +700,34 @@ def test_run_resumes_with_the_same_task_only(tiny, tmp_path):
         rlzoo.run(heavy, KEY, 2, resume=True, **options)
 
 
+def test_run_resumes_with_the_same_static_parameters_only(tiny, tmp_path):
+    """What is no array is part of the task too, by name; a run from before that was recorded goes on as it did."""
+    probe = rlzoo.envs.make("probe/constant-reward")
+
+    def of(mode):
+        scaled = lambda params: {"scale": params.array}  # noqa: E731
+        env = probe._replace(
+            reset=lambda key, params: probe.reset(key, scaled(params)),
+            step=lambda key, state, action, params: probe.step(key, state, action, scaled(params)),
+            params=Struct(jnp.float32(1), mode),
+        )
+        return ppo.make(env, tiny.config)
+
+    easy, hard = of("easy"), of("hard")
+    rlzoo.run(easy, KEY, 1, directory=tmp_path, eval_episodes=0, quiet=True, sinks=())
+    with pytest.raises(
+        ValueError, match="Struct.mode of the task is 'hard', but the run in .* has 'easy'; resume with"
+    ):
+        rlzoo.run(hard, KEY, 2, directory=tmp_path, resume=True, eval_episodes=0, quiet=True, sinks=())
+    state = blank(easy, KEY)
+    about = manifest.manifest(easy, state)
+    manifest.refuse_other_task(easy, about, "out")
+    del about["static"]
+    manifest.refuse_other_task(hard, about, "out")
+    sets = [manifest._said(frozenset(order)) for order in ("abc", "cba")]
+    assert sets[0] == sets[1] and "0x" not in manifest._said((object(), lambda: 0, np.zeros(2), {"a": jnp.ones(1)}))
+
+
 @pytest.fixture(params=[signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "scheduler"])
 def ctrl_c(request):
     """The signal as in a terminal; what starts a suite in the background may have it ignored."""
@@ -542,13 +763,107 @@ def test_a_log_left_by_a_dead_start_is_begun_anew_and_grows_wider(runs, tmp_path
     assert np.isnan(rows[0]["eval/return"]) and np.isfinite(rows[-1]["eval/return"])
 
 
-def test_run_needs_a_checkpoint_to_resume(runs, tmp_path):
-    with pytest.raises(ValueError, match="there is no checkpoint in"):
-        rlzoo.run(runs, KEYS, 1, directory=tmp_path, resume=True)
+def test_resuming_what_is_not_there_begins(tiny, runs, tmp_path, capsys):
+    options = {"eval_episodes": 0, "sinks": ("csv",), "report_every": 2}
+    (tmp_path / "log.csv").write_text("update,env_steps,setting,seed\n7,0,0,0\n")  # of a start that was killed
+    state = rlzoo.run(tiny, KEY, 2, directory=tmp_path, resume=True, **options).state
+    assert f"nothing is saved in {tmp_path} yet: this is the beginning" in capsys.readouterr().out
+    assert_same_bits(state, rlzoo.train(tiny, KEY, 2)[0])
+    assert [row["update"] for row in sinks.read_csv(tmp_path / "log.csv")] == [0, 2]
     with pytest.raises(ValueError, match="needs the directory"):
         rlzoo.run(runs, KEYS, 1, resume=True)
+    with pytest.raises(ValueError, match="log.csv is a file; a run needs a directory"):
+        rlzoo.run(runs, KEYS, 1, directory=tmp_path / "log.csv")
     with pytest.raises(ValueError, match="unknown sink 'cvs'; did you mean 'csv'"):
-        rlzoo.run(runs, KEYS, 1, directory=tmp_path, sinks=("cvs",))
+        rlzoo.run(runs, KEYS, 1, directory=tmp_path / "new", sinks=("cvs",))
+    assert not (tmp_path / "new").exists()
+
+
+class Collected:
+    """A sink of one's own."""
+
+    def __init__(self):
+        self.about, self.rows, self.closed = None, [], 0
+
+    def begin(self, about):
+        self.about = about
+
+    def write(self, rows):
+        self.rows += rows
+
+    def close(self):
+        self.closed += 1
+
+
+def test_a_callback_sees_every_chunk_and_may_stop_the_run(runs, tmp_path, capsys):
+    seen, own = [], Collected()
+
+    def callback(state, metrics, episodes):
+        seen.append((int(state.step), metrics["loss/policy"].shape, episodes.returns.shape))
+        return np.bool_(state.step == 4)
+
+    options = {"directory": tmp_path, "report_every": 2, "eval_episodes": 3}
+    result = rlzoo.run(runs, KEYS, 8, callback=callback, sinks=[own, "csv"], **options)
+    assert seen == [(step, (2, 2, 2), (2, 2, 3)) for step in (2, 4)]
+    assert int(result.state.step) == 4 and not result.interrupted
+    assert "stopped by the callback after update 4 of 8; saved. Go on with: run(" in capsys.readouterr().out
+    assert own.closed == 1 and own.about["seeds"] == [2] and own.about["config"]["hidden"] == [16]
+    assert json.loads(json.dumps(own.about)) == own.about
+    assert [row["update"] for row in own.rows[::4]] == [0, 2, 4] and len(own.rows) == 12
+
+    def breaks(state, metrics, episodes):
+        assert episodes is None
+        raise RuntimeError("enough")
+
+    options |= {"resume": True, "eval_episodes": 0, "quiet": True}
+    with pytest.raises(RuntimeError, match="enough"):
+        rlzoo.run(runs, KEYS, 8, callback=breaks, sinks=[own], **options)
+    assert own.closed == 2 and int(rlzoo.load(tmp_path / "checkpoints", runs).step) == 6
+    result = rlzoo.run(runs, KEYS, 8, callback=lambda *_: None, sinks=(), **options)
+    assert_same_bits(result.state, rlzoo.train(runs, KEYS, 8)[0])
+
+
+def test_sinks_and_callbacks_that_are_none_are_named(tiny):
+    options = {"eval_episodes": 0, "quiet": True}
+    for given, message in (
+        ({"sinks": ("csv",)}, r"sinks=\('csv',\) write into a directory; give directory="),
+        ({"sinks": "csv"}, r"sinks=\('csv',\) write into a directory"),
+        ({"sinks": [3]}, r"the sink int is no object with write\(rows\) and close\(\)"),
+        ({"sinks": [Collected]}, "the sink class Collected is no object"),
+        ({"callback": 3}, "callback is a int; it must be a function"),
+        ({"callback": lambda *_: 3.0}, "the callback returned a float; it must return True to stop"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            rlzoo.run(tiny, KEY, 1, **given, **options)
+
+
+def test_a_lane_whose_parameters_are_not_finite_is_named(tiny):
+    """Even if its metrics are: what the next update does with such parameters is not known."""
+
+    def step(state, hyper, task):
+        state, metrics = tiny.step(state, hyper, task)
+        leaves, structure = jax.tree.flatten(state.params)
+        leaves[-1] = jnp.where(hyper.gamma < 0.6, jnp.inf, leaves[-1])
+        metrics = jax.tree.map(lambda x: jnp.nan_to_num(x), metrics)
+        return state._replace(params=jax.tree.unflatten(structure, leaves)), metrics
+
+    path = jax.tree_util.keystr(jax.tree_util.tree_leaves_with_path(blank(tiny, KEY).params)[-1][0])
+    one = tiny._replace(step=step, hyper=tiny.hyper._replace(gamma=0.5))
+    broken = rlzoo.sweep(one, rlzoo.grid(one.hyper, gamma=[0.9, 0.5]))
+    options = {"report_every": 1, "eval_episodes": 0, "quiet": True}
+    found = rlzoo.run(broken, KEYS, 2, **options).failures
+    assert [(x.setting, x.seed, x.update, x.metric) for x in found] == [
+        (1, seed, 1, f"params{path}") for seed in (0, 1)
+    ]
+    found = rlzoo.run(one, KEY, 1, **options).failures
+    assert [(x.setting, x.seed, x.update, x.metric) for x in found] == [(0, 0, 1, f"params{path}")]
+    assert found[0].hyper["gamma"] == 0.5
+
+
+def test_the_progress_says_how_many_episodes_its_return_is_of(tiny, capsys):
+    result = rlzoo.run(tiny, KEY, 2, report_every=2, eval_episodes=0)
+    ended = int(result.metrics["episode/count"].sum())
+    assert ended and f" of {ended} episodes that ended" in capsys.readouterr().out
 
 
 def test_run_reports_the_lane_that_fails(tiny, capsys):

@@ -1,13 +1,18 @@
 """Conformance of every adapter: one suite over all of gymnax, the probes, a user's own environment, and brax."""
 
+import tempfile
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import assert_same_bits, blank
 
 import rlzoo
+from rlzoo.blocks import rollout
 from rlzoo.envs import SUITES, brax, gymnax, names
-from rlzoo.types import Box, Discrete, Env, TimeStep
+from rlzoo.types import Algorithm, Box, Discrete, Env, TimeStep
 
 LIMIT = 3  # steps; every episode is cut here, so that a few steps see several resets
 
@@ -60,8 +65,31 @@ def cut(name, **options):
     return tuple(rlzoo.envs.make(name, horizon=horizon, **options) for horizon in (LIMIT, 1_000))
 
 
+class Kept(NamedTuple):
+    envs: Any
+    key: jax.Array
+    step: jax.Array
+
+
+class Numbers(NamedTuple):
+    rate: float = 0.0
+
+
+def is_saved(env):
+    """A State that holds two of its environments, with whatever leaves and containers they have."""
+    init = lambda key, hyper, task: Kept(rollout.init(env, key, task, 2), key, jnp.int32(0))  # noqa: E731
+    algo = Algorithm("kept", None, env, Numbers(), env.params, init, None, None, None, 1)
+    state = blank(algo, jax.random.key(0))
+    with tempfile.TemporaryDirectory() as path:
+        rlzoo.save(path, algo, state)
+        found = rlzoo.load(path, algo)
+    assert jax.tree.structure(found) == jax.tree.structure(state)
+    assert_same_bits(found, state)
+
+
 def conforms(env):
-    """Shapes, dtypes, spaces, contiguity, determinism; returns the trajectories [4, 8, ...]."""
+    """Shapes, dtypes, spaces, contiguity, determinism, checkpoints; returns the trajectories [4, 8, ...]."""
+    is_saved(env)
     run = trajectories(env)
     obs, action, now = run(KEYS)
     assert isinstance(env, Env) and isinstance(now, TimeStep)

@@ -1,12 +1,17 @@
 """What goes wrong on real machines: kills, full disks, damaged files, processes that do not come or that die."""
 
 import gc
+import json
 import os
 import random
+import re
 import resource
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -21,6 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rlzoo
+from rlzoo import lock
 from rlzoo.drivers import checkpoint, devices
 
 WORKER = Path(__file__).with_name("faults_worker.py")
@@ -214,6 +220,184 @@ def test_files_written_in_one_step(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         files.write_json(path, {"a": 2})
     assert files.read_json(path) == {"a": 1} and [x.name for x in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_save_that_fails_says_what_it_needs_and_what_is_free(runs, tmp_path, monkeypatch):
+    state = rlzoo.init(runs, KEYS)
+    for error, remedy in (("No space left on device", "make room"), ("Permission denied", "mend that")):
+
+        def fails(*_, error=error, **__):
+            raise OSError(error)
+
+        with pytest.raises(OSError) as said, checkpoint.Checkpoints(tmp_path / remedy, runs) as saves:
+            monkeypatch.setattr(saves._manager, "save", fails)
+            saves.save(state)
+        text = (
+            rf"OSError: {error}; none was saved before; a save takes \d\S* KiB, and .*iB are free in .*; {remedy}, and"
+        )
+        assert re.search(text, str(said.value)), said.value
+
+
+# --- one writer ------------------------------------------------------------------------------------------------------
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from rlzoo import lock
+with lock.held(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_directory_has_one_writer_and_a_dead_one_is_not_in_the_way(tmp_path, monkeypatch, capfd):
+    directory = tmp_path / "new" / "run"
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(directory)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    who = f"is in use by process {holder.pid} on {socket.gethostname()} since 20"
+    with pytest.raises(ValueError, match=who), lock.held(directory):
+        pass
+    holder.kill()
+    holder.communicate()
+    assert (directory / lock.FILE).exists()
+    with lock.held(directory), lock.held(directory):  # and once more in the same thread
+        assert f'"process": {os.getpid()}' in (directory / lock.FILE).read_text()
+        others = list[str]()
+
+        def other():
+            try:
+                with lock.held(directory):
+                    pass
+            except ValueError as error:
+                others.append(str(error))
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        assert f"process {os.getpid()} on" in others[0]
+    assert [path.name for path in directory.iterdir()] == []  # which another process had made
+    shutil.rmtree(tmp_path / "new")
+    with lock.held(directory):
+        pass
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("system", ["flock", "none"])
+def test_a_lock_of_another_host_holds_while_it_gives_signs_of_life(tmp_path, monkeypatch, system):
+    monkeypatch.setattr(lock, "DEAD", 0.5)
+    monkeypatch.setattr(lock, "BEAT", 0.05)
+    if system == "none":
+        monkeypatch.setattr(lock, "_flock", lambda file: None)
+    path = tmp_path / lock.FILE
+    stop = threading.Event()
+
+    def left(**about):
+        path.write_text(json.dumps({"host": "elsewhere", "process": 7, "since": "then"} | about))
+
+    left()
+    alive = threading.Thread(target=lock._beat, args=(path, stop))
+    alive.start()
+    message = "is in use by process 7 on elsewhere since then; wait until it is over"
+    with pytest.raises(ValueError, match=message), lock.held(tmp_path):
+        pass
+    stop.set()
+    alive.join()
+    with lock.held(tmp_path):  # no sign of life any more
+        before = path.stat().st_mtime
+        time.sleep(0.2)
+        assert path.stat().st_mtime > before  # ours are given
+    left()
+    os.utime(path, (0, 0))
+    began = time.monotonic()
+    with lock.held(tmp_path):
+        assert time.monotonic() - began < 0.4
+    for content in ("", "{", "[1]", '{"host": 3}'):  # whatever a kill leaves
+        path.write_text(content)
+        os.utime(path, (0, 0))
+        with lock.held(tmp_path):
+            pass
+    left(host=socket.gethostname(), process=os.getppid())
+    if system == "none":
+        with pytest.raises(ValueError, match=f"is in use by process {os.getppid()}"), lock.held(tmp_path):
+            pass
+    else:
+        with lock.held(tmp_path):
+            pass
+
+
+# --- signals to the command line -------------------------------------------------------------------------------------
+
+
+def command(cache, *words):
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-m", "rlzoo", *words], env=environment, **pipes)
+
+
+def caught(process, number):
+    """Whether a process handles a signal by now."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    mask = int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16)
+    return bool(mask >> (number - 1) & 1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not say which signals are caught")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_the_imports_ends_in_one_line(cache, number):
+    process = command(cache, "list")
+    while not caught(process, signal.SIGTERM):  # of Python's own there is none
+        time.sleep(0.002)
+    process.send_signal(number)
+    said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert said == ("", f"rlzoo: stopped by {number.name}; what was saved before is whole\n")
+
+
+def test_signals_before_the_first_chunk_and_twice_end_in_one_line_and_the_run_goes_on(cache, tmp_path):
+    small = "--config.num-envs 4 --config.num-steps 16 --config.num-epochs 1 --config.num-minibatches 2"
+    steps = "--steps 64000000 --report-every 20 --eval-episodes 0 --sinks csv"
+    asked = f"train ppo --env probe/constant-reward {small} --config.hidden 8 {steps} --directory {tmp_path / 'run'}"
+    again = f"go on with: rlzoo train --directory {tmp_path / 'run'} --resume\n"
+
+    process = command(cache, *asked.split())
+    while not (tmp_path / "run" / "run.json").exists():  # and now it compiles
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143 and err.endswith(f"stopped by SIGTERM; what was saved before is whole; {again}")
+    assert "Traceback" not in err and not saves(tmp_path / "run")
+
+    process = command(cache, "train", "--directory", str(tmp_path / "run"), "--resume")
+    while saves(tmp_path / "run") < 2:
+        assert process.poll() is None
+        time.sleep(0.01)
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.001)
+    out, err = process.communicate(timeout=60)
+    assert "this is the beginning" in out and process.returncode == 130 and "Traceback" not in err
+    assert again in out + err
+
+    process = command(cache, "train", "--directory", str(tmp_path / "run"), "--resume")
+    before = saves(tmp_path / "run")
+    while saves(tmp_path / "run") < before + 1:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert (
+        process.returncode == 143 and "; saved. Go on with: rlzoo train --directory" in out and "Traceback" not in err
+    )
+    found = rlzoo.restore(tmp_path / "run")
+    keys = jax.random.split(jax.random.key(0), 1)
+    done = int(found.state.step)
+    assert done % 20 == 0
+    state = rlzoo.init(found.algo, keys)
+    for _ in range(done // 20):
+        state, _ = rlzoo.resume(found.algo, state, 20)
+    assert_same_bits(found.state, state)
 
 
 # --- several processes -----------------------------------------------------------------------------------------------

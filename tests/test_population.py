@@ -149,7 +149,7 @@ def settings(cartpole):
 
 @pytest.fixture(scope="module")
 def halved(settings):
-    return rlzoo.halving(settings, KEYS, 8, **QUIET)
+    return rlzoo.halving(settings, KEYS, 8, **(QUIET | {"sinks": ()}))
 
 
 def test_halving_goes_on_with_the_best_as_if_they_had_been_alone(settings, halved):
@@ -269,7 +269,7 @@ def test_infinite_returns_are_no_good_ones(settings):
 
 @pytest.fixture(scope="module")
 def evolved(settings):
-    return rlzoo.pbt(settings, KEYS, 6, 2, RATES, share=0.5, **QUIET)
+    return rlzoo.pbt(settings, KEYS, 6, 2, RATES, share=0.5, **(QUIET | {"sinks": ()}))
 
 
 def test_a_population_copies_agents_and_its_lineage_says_which(settings, evolved):
@@ -321,13 +321,13 @@ def test_a_failed_setting_is_replaced(settings):
     rates = settings.base.hyper._replace(learning_rate=jnp.full(2, 3e-3))
     numbers = rates._replace(value_coef=jnp.array([0.5, 3e38]))
     runs = rlzoo.sweep(settings.base, numbers)
-    done = rlzoo.pbt(runs, KEYS, 4, 2, RATES, **QUIET)
+    done = rlzoo.pbt(runs, KEYS, 4, 2, RATES, **(QUIET | {"sinks": ()}))
     np.testing.assert_array_equal(np.isnan(done.lineage.scores), [[False, True], [False, False]])
     np.testing.assert_array_equal(done.lineage.parents, [[0, 0]])
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(done.state.params))
     runs = rlzoo.sweep(settings.base, rates._replace(value_coef=jnp.full(2, 3e38)))
     with pytest.raises(ValueError, match="after update 2 every setting has a seed that is not finite"):
-        rlzoo.pbt(runs, KEYS, 4, 2, RATES, **QUIET)
+        rlzoo.pbt(runs, KEYS, 4, 2, RATES, **(QUIET | {"sinks": ()}))
 
 
 @pytest.mark.parametrize(

@@ -359,11 +359,12 @@ def test_wandb_gets_one_call_per_report(tmp_path, monkeypatch):
     import sys
     import types
 
-    logged, finished = [], []
+    logged, finished, told = [], [], []
 
     class Run:
         def __init__(self):
             self.step = logged[-1][0] + 1 if logged else 0
+            self.config = types.SimpleNamespace(update=lambda about, allow_val_change: told.append(about))
 
         def log(self, values, step):
             assert not logged or step > logged[-1][0], "wandb ignores a step that goes back"
@@ -375,12 +376,14 @@ def test_wandb_gets_one_call_per_report(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=lambda **_: Run()))
     for resume_at, updates in ((0, (1, 2)), (1, (2, 3))):  # killed after a report, before its checkpoint
         sink = sinks.open_sink("wandb", tmp_path, resume_at)
+        sink.begin({"algorithm": "ppo", "seeds": [2]})
         for update in updates:
             row = {"update": update, "env_steps": 5 * update, "setting": 0, "loss/x": np.nan}
             sink.write([row | {"seed": seed, "eval/return": float(seed)} for seed in (0, 1)])
         sink.close()
     assert logged[0] == (1, {"setting=0,seed=0/eval/return": 0.0, "setting=0,seed=1/eval/return": 1.0, "env_steps": 5})
     assert [step for step, _ in logged] == [1, 2, 3] and len(finished) == 2
+    assert told == [{"algorithm": "ppo", "seeds": [2]}] * 2
 
 
 def test_wandb_missing_is_said(tmp_path, monkeypatch):
@@ -404,6 +407,43 @@ def test_the_bar_cuts_no_number(width, monkeypatch):
     bar.close()
     said = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
     assert {"123456.7,", "1234567.8", "gamma=0.99", "50%"} <= set(said.split()) and "…" not in said.replace(" …", "")
+
+
+HEADER, ROW = b"update,env_steps,setting,seed,eval/return\n", b"0,0,0,0,1.5\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\x00\n", "can't decode byte 0xff"),
+        (b"\0" * 100, "no column update"),
+        (HEADER.replace(b"seed", b"sed") + ROW, "no column seed"),
+        (HEADER + b"0,0,0.5,0,1\n", "setting is '0.5' in line 2"),
+        (HEADER + b"0,0,0,-1,1\n", "seed is '-1' in line 2"),
+        (HEADER + b"0,nan,0,0,1\n", "env_steps is 'nan'"),
+        (HEADER + b"inf,0,0,0,1\n", "update is 'inf'"),
+        (HEADER + b"0,1e40,0,0,1\n", "env_steps is '1e40'"),
+        (HEADER + ROW + b"0,0,999999999,0,1\n", "2 rows cannot be of 1000000000 settings x 1 seeds"),
+        (HEADER + b"0,0,0,0\n" + ROW + b"0,x,0,0,1\n" + ROW, "line 4 holds something else than numbers"),
+        (HEADER + b"1" * 200_000 + b"\n", "field larger than field limit"),
+        (HEADER, "holds no 'eval/return'"),
+        (b"", "holds no 'eval/return'"),
+    ],
+)
+def test_a_damaged_log_is_named(content, message, tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as said:
+        sinks.series(path, "eval/return")
+    assert str(path) in str(said.value)
+
+
+def test_a_log_that_cannot_be_written_says_where_and_what_is_free(tmp_path, monkeypatch):
+    sink = sinks.open_sink("csv", tmp_path, -1)
+    monkeypatch.setattr("os.fsync", lambda number: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    message = r"log.csv cannot be written: No space left on device; .*iB are free in .*; make room there, and go on"
+    with pytest.raises(OSError, match=message):
+        sink.write([{"update": 0, "env_steps": 0, "setting": 0, "seed": 0}])
 
 
 def test_short_numbers():

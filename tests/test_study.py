@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import math
+import os
 import signal
+from multiprocessing import pool
 
 import jax
 import numpy as np
@@ -14,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rlzoo
-from rlzoo import Range, study
+from rlzoo import Range, lock, study
 from rlzoo.blocks import optim
 from rlzoo.drivers import settings as reading
 from rlzoo.drivers import study as training
@@ -169,6 +171,15 @@ def test_mistakes_are_named(file, text, message):
         study.read(file(text))
 
 
+def test_a_pair_is_no_range():
+    hyper = rlzoo.ppo.Hyper()
+    with pytest.raises(
+        ValueError, match=r"may be a range or two choices; say rlzoo.Range\(0.1, 0.9\), or the list \[0.1"
+    ):
+        rlzoo.sample(hyper, 4, gamma=(0.1, 0.9))
+    assert set(rlzoo.sample(hyper, 4, gamma=[0.25, 0.5]).gamma.tolist()) <= {0.25, 0.5}
+
+
 def test_no_file_and_other_files(tmp_path):
     with pytest.raises(ValueError, match="there is no file"):
         study.read(tmp_path / "none.yaml")
@@ -249,6 +260,16 @@ def test_results_are_those_of_the_sweep_by_hand(gammas, trained, cartpole):
     assert_same_bits(rlzoo.load(directory / "part_0" / "checkpoints", runs), done.state)
 
 
+def test_a_sweep_that_is_resumed_before_it_began_begins(gammas, trained, tmp_path):
+    """And one in use is refused, by name."""
+    with lock.held(tmp_path / "sweep"):
+        refused = pool.ThreadPool(1).apply_async(study.run, (gammas, tmp_path / "sweep"))
+        with pytest.raises(ValueError, match=f"sweep is in use by process {os.getpid()} on "):
+            refused.get()
+    assert study.run(gammas, tmp_path / "sweep", resume=True, quiet=True) == trained[1]
+    assert not (tmp_path / "sweep" / lock.FILE).exists()
+
+
 def test_a_sweep_goes_on_part_by_part(trained, tmp_path, monkeypatch):
     """Stopped in the second of two structures: the first is not trained again, and the results are the same."""
     given = study.Study(**{**SMALL, "config": SMALL["config"] | {"num_epochs": [2, 1]}}, hyper={"gamma": [0.9, 0.99]})
@@ -308,8 +329,6 @@ def test_what_is_resumed_is_what_was_begun(gammas, trained, tmp_path):
     directory, _ = trained
     with pytest.raises(ValueError, match="holds a sweep already; resume it"):
         study.run(gammas, directory)
-    with pytest.raises(ValueError, match="there is no sweep in .* to resume"):
-        study.run(gammas, tmp_path / "none", resume=True)
     other = study.Study(**SMALL, seeds=3, hyper=gammas.hyper)
     with pytest.raises(ValueError, match="seeds is 3, but the sweep in .* has 2; resume with the same"):
         study.run(other, directory, resume=True)
@@ -327,8 +346,11 @@ def test_what_is_resumed_is_what_was_begun(gammas, trained, tmp_path):
             study.run(gammas, tmp_path, resume=True)
     (tmp_path / "part_0").mkdir()
     log.write_text(json.dumps(about))
-    for damaged in ("", "a,b\n1\n", "a,b\n1,2,3\n"):
-        (tmp_path / "part_0" / "results.csv").write_text(damaged)
+    whole = (directory / "part_0" / "results.csv").read_bytes()
+    lines = whole.splitlines(keepends=True)
+    cut = [whole[:-4], whole[:-2], b"".join(lines[:-1]), b"".join([lines[0], *lines[2:]]), whole.replace(b"256", b"x")]
+    for damaged in (b"", b"a,b\n1\n", b"a,b\n1,2,3\n", b"\xff" + whole, b"\0\n" * 9, *cut):
+        (tmp_path / "part_0" / "results.csv").write_bytes(damaged)
         with pytest.raises(ValueError, match="results.csv is damaged"):
             study.run(gammas, tmp_path, resume=True)
 

@@ -218,6 +218,8 @@ def checksum(tree: Any) -> str:
     """Of a pytree's arrays, to tell whether they are the same."""
     found = 0
     for leaf in jax.tree.leaves(tree):
+        if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
         found = zlib.crc32(np.asarray(leaf).tobytes(), found)
     return f"{found:08x}"
 

@@ -9,7 +9,6 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,17 +17,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlzoo.algorithms.config import as_dict
-from rlzoo.data.dataset import checksum
 from rlzoo.drivers import devices
-from rlzoo.drivers.train import float32
-from rlzoo.files import plain
+from rlzoo.drivers.manifest import manifest, other_numbers, refuse_other
+from rlzoo.drivers.memory import size_in_bytes
+from rlzoo.drivers.train import check_state, float32
+from rlzoo.files import room
+from rlzoo.machine import in_bytes
 from rlzoo.types import Algorithm
 
-FORMAT = 2
 SEAL = "crc32"  # of the manifest
 MIXERS = ((0x9E3779B1, 0x85EBCA77), (0xC2B2AE3D, 0x27D4EB2F))  # large odd numbers without a pattern
-_LIBRARIES = ("rlzoo", "jax", "jaxlib", "flax", "optax", "gymnax", "brax", "orbax-checkpoint")
 
 
 def save(path: str | Path, algo: Algorithm, state: Any, keep: int = 3) -> None:
@@ -44,13 +42,18 @@ def save(path: str | Path, algo: Algorithm, state: Any, keep: int = 3) -> None:
 def load(path: str | Path, algo: Algorithm, step: int | None = None) -> Any:
     """Read the newest State, or the newest at update ``step``.
 
-    If the newest cannot be read, the one before it is taken, with a warning.
+    If the newest cannot be read, the one before it is taken, with a warning. Another warning names the hyperparameters
+    of ``algo`` that are not those saved: `rlzoo.restore` gives back those.
 
     Raises:
         ValueError: there is none, none can be read, or it is of another algorithm, Config, environment or shape: the
             first difference is named, with what was found and what was expected.
     """
-    return load_with_manifest(path, algo, step)[0]
+    state, about = load_with_manifest(path, algo, step)
+    other = [f"{name} {saved}, now {given}" for name, (saved, given) in other_numbers(algo, about).items()]
+    if other:
+        warnings.warn(f"the State in {path} was trained with other numbers: {'; '.join(other)}", stacklevel=2)
+    return state
 
 
 def load_with_manifest(path: str | Path, algo: Algorithm, step: int | None = None) -> tuple[Any, dict[str, Any]]:
@@ -58,21 +61,29 @@ def load_with_manifest(path: str | Path, algo: Algorithm, step: int | None = Non
     return _read(Path(path).absolute(), algo, step)
 
 
-def manifest(algo: Algorithm, state: Any) -> dict[str, Any]:
-    """What a checkpoint is of, as JSON values: compared when it is loaded."""
-    return {
-        "format": FORMAT,
-        "algorithm": algo.name,
-        "config": plain(as_dict(algo.config)),
-        "env": algo.env.name,
-        "horizon": algo.env.horizon,
-        "task": fingerprint(algo.task),
-        "lanes": list(state.key.shape),
-        "hyper": {name: jnp.asarray(x).tolist() for name, x in algo.hyper._asdict().items()},
-        "step": int(state.step),
-        "leaves": _leaves(state),
-        "versions": {name: _version(name) for name in _LIBRARIES},
-    }
+def about(path: str | Path, step: int | None = None) -> dict[str, Any]:
+    """What was written beside the newest State, or the newest at update ``step``.
+
+    Raises:
+        ValueError: there is none that can be read.
+    """
+    path = Path(path).absolute()
+    if not any_in(path):
+        raise ValueError(f"there is no complete checkpoint in {path}")
+    manager, failures, saved = _manager(path), [], []
+    try:
+        for index in sorted(manager.all_steps(), reverse=True):
+            try:
+                found = _manifest(manager, index)
+            except Exception as error:
+                failures.append(f"save_{index}: {_first_line(error)}")
+                continue
+            saved.append(int(found.get("step", -1)))
+            if step is None or found.get("step") == step:
+                return found
+    finally:
+        manager.close()
+    raise _none_of(path, step, saved, failures)
 
 
 class Checkpoints:
@@ -85,6 +96,7 @@ class Checkpoints:
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file; checkpoints need a directory")
         self._manager = _manager(self.path, keep)
+        self._size = 0  # bytes of the State
         self._about: dict[str, Any] = {}  # the manifest; all but the clock is the same in every save
         self._seeds = {} if seeds is None else {"seeds": seeds}  # asked for, which may be fewer than fill the devices
 
@@ -97,11 +109,16 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         if not self._about:
+            check_state(self.algo, state)
+        state = jax.tree.map(lambda x: x if isinstance(x, jax.Array) else jnp.asarray(x), state)
+        if not self._about:
             about = manifest(self.algo, state) | self._seeds
             self._refuse_other_runs(about)
             self._about = about
         about = _sealed(self._about | {"step": int(state.step), "checksums": _checksums(state)})
-        arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), manifest=ocp.args.JsonSave(about))
+        self._size = size_in_bytes(state)
+        arrays = ocp.args.StandardSave(_stored(jax.tree.leaves(state)))
+        arguments = ocp.args.Composite(state=arrays, manifest=ocp.args.JsonSave(about))
         with self._said():
             self._manager.wait_until_finished()
             self._manager.save((self._manager.latest_step() or 0) + 1, args=arguments)
@@ -112,7 +129,7 @@ class Checkpoints:
                 found = _manifest(self._manager, index)
             except Exception:  # an unreadable save is no reason not to write a good one
                 continue
-            _refuse_other(found, about, f"{self.path} holds checkpoints of another run", "; save elsewhere")
+            refuse_other(found, about, f"{self.path} holds checkpoints of another run", "; save elsewhere")
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -136,15 +153,15 @@ class Checkpoints:
                 self._manager.reload()
             whole = [f"save_{step}" for step in self._manager.all_steps()]
             left = f"what was saved before is whole: {', '.join(whole)}" if whole else "none was saved before"
-            remedy = "make room" if jax.process_count() == 1 else "make room, if no other process has stopped"
+            if len(whole) > 1:
+                left += " (of which all but the newest may go)"
+            size = f"a save takes {in_bytes(self._size)}" if self._size else "a save takes as much as the State"
+            remedy = "make room" if _is_room(error) else "mend that"
+            remedy += "" if jax.process_count() == 1 else ", if no other process has stopped"
             raise OSError(
-                f"a checkpoint could not be written to {self.path}: {_first_line(error)}; {left}; {remedy}, and resume"
+                f"a checkpoint could not be written to {self.path}: {_first_line(error)}; {left}; {size}, and "
+                f"{room(self.path)}; {remedy}, and resume"
             ) from error
-
-
-def fingerprint(task: Any) -> str:
-    """A checksum of a task's arrays, to tell whether a run goes on with what it began with."""
-    return checksum(getattr(task, "transitions", task))  # of a dataset its rows; what is computed of them follows
 
 
 def any_in(path: str | Path) -> bool:
@@ -173,10 +190,10 @@ def _read(path: Path, algo: Algorithm, step: int | None) -> tuple[Any, dict[str,
             saved.append(int(about.get("step", -1)))
             if step is not None and about.get("step") != step:
                 continue
-            keys = jax.random.split(jax.random.key(0), about["lanes"][-1]) if about.get("lanes") else jax.random.key(0)
-            _refuse_other(about, _identity(algo, keys, about), f"{path}/save_{index} does not fit")
+            keys = _keys_like(about)
+            refuse_other(about, _identity(algo, keys, about), f"{path}/save_{index} does not fit")
             try:
-                state = _restore(manager, index, algo, keys)
+                state = _restore(manager, index, algo, keys, about["format"])
                 _refuse_changed(state, about)
             except Exception as error:
                 failures.append(f"save_{index}: {_first_line(error)}")
@@ -186,13 +203,25 @@ def _read(path: Path, algo: Algorithm, step: int | None) -> tuple[Any, dict[str,
             return state, about
     finally:
         manager.close()
+    raise _none_of(path, step, saved, failures)
+
+
+def _none_of(path: Path, step: int | None, saved: list[int], failures: list[str]) -> ValueError:
     if step is not None and step not in saved:
         unread = f"; not readable: {'; '.join(failures)}" if failures else ""
-        raise ValueError(f"{path} holds no checkpoint at update {step}; there are {sorted(saved)}{unread}")
-    raise ValueError(f"no checkpoint in {path} can be read: {'; '.join(failures)}")
+        return ValueError(f"{path} holds no checkpoint at update {step}; there are {sorted(saved)}{unread}")
+    return ValueError(f"no checkpoint in {path} can be read: {'; '.join(failures)}")
 
 
-def _restore(manager: Any, index: int, algo: Algorithm, keys: jax.Array) -> Any:
+def _keys_like(about: dict[str, Any]) -> jax.Array:
+    """Some keys, of the kind and number that a State was begun with."""
+    kinds = [jax.random.key(0, impl=name) for name in ("threefry2x32", "rbg", "unsafe_rbg")]
+    said = str(about.get("leaves", {}).get(".key"))
+    key = next((key for key in kinds if said.startswith(str(key.dtype))), jax.random.key(0))
+    return jax.random.split(key, about["lanes"][-1]) if about.get("lanes") else key
+
+
+def _restore(manager: Any, index: int, algo: Algorithm, keys: jax.Array, written: int) -> Any:
     import orbax.checkpoint as ocp
 
     shapes = _template(algo, keys)
@@ -200,7 +229,18 @@ def _restore(manager: Any, index: int, algo: Algorithm, keys: jax.Array) -> Any:
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     places = jax.tree.map(lambda _: device, shapes) if spread is None else spread.shardings(shapes)
     template = jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, places)
-    return manager.restore(index, args=ocp.args.Composite(state=ocp.args.StandardRestore(template))).state
+    if written == 2:
+        return manager.restore(index, args=ocp.args.Composite(state=ocp.args.StandardRestore(template))).state
+    leaves, structure = jax.tree.flatten(template)
+    wanted = ocp.args.StandardRestore(_stored(leaves))
+    arrays = manager.restore(index, args=ocp.args.Composite(state=wanted)).state
+    found = [arrays[str(i)] if x.size else jnp.zeros(x.shape, x.dtype) for i, x in enumerate(leaves)]
+    return jax.tree.unflatten(structure, found)
+
+
+def _stored(leaves: list[Any]) -> dict[str, Any]:
+    """What is written of a State: its leaves by their places, whatever holds them; orbax takes none of size zero."""
+    return {str(i): x for i, x in enumerate(leaves) if x.size}
 
 
 def _template(algo: Algorithm, keys: jax.Array) -> Any:
@@ -214,18 +254,6 @@ def _identity(algo: Algorithm, keys: jax.Array, found: dict[str, Any]) -> dict[s
         saved, wanted = (many, one) if found.get("lanes") else (one, many)
         raise ValueError(f"the checkpoint is of {saved}; expected is {wanted}")
     return manifest(algo, _template(algo, keys)._replace(step=found.get("step", 0)))
-
-
-def _refuse_other(found: dict[str, Any], expected: dict[str, Any], what: str, remedy: str = "") -> None:
-    """Raise at the first difference that matters, by name."""
-    for key in ("format", "algorithm", "config", "env", "horizon", "lanes", "leaves"):
-        ours, theirs = expected[key], found.get(key)
-        if isinstance(ours, dict) and isinstance(theirs, dict):
-            names = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
-            if names:
-                key, ours, theirs = f"{key}.{names[0]}", ours.get(names[0]), theirs.get(names[0])
-        if ours != theirs:
-            raise ValueError(f"{what}: {key} is {theirs!r}, expected is {ours!r}{remedy}")
 
 
 def _manager(path: Path, keep: int | None = None) -> Any:
@@ -266,7 +294,9 @@ def _sums(state: Any) -> jax.Array:
     def one(x):
         if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             x = jax.random.key_data(x)
-        if x.dtype != bool:
+        if jnp.iscomplexobj(x):
+            x = jnp.stack([x.real, x.imag], axis=-1)
+        if x.dtype != bool and jax.dtypes.itemsize_bits(x.dtype) >= 8:  # whole numbers of fewer bits are words already
             x = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{min(32, 8 * x.dtype.itemsize)}"))
         words = x.astype(jnp.uint32)
         place = jnp.zeros(x.shape, jnp.uint32)
@@ -285,18 +315,10 @@ def _refuse_changed(state: Any, about: dict[str, Any]) -> None:
             raise ValueError(f"state{jax.tree_util.keystr(path)} is not what was saved")
 
 
-def _leaves(state: Any) -> dict[str, str]:
-    """Path -> dtype[shape] of every leaf; the clock is the same in all."""
-    leaves = jax.tree_util.tree_leaves_with_path(state._replace(step=None))
-    return {jax.tree_util.keystr(path): f"{x.dtype}{list(x.shape)}" for path, x in leaves}
-
-
-def _version(name: str) -> str:
-    """Of an installed package; rlzoo itself may be a folder on the path."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
+def _is_room(error: Exception) -> bool:
+    """Whether there was no room, as far as a message tells."""
+    text = str(error).lower()
+    return any(word in text for word in ("no space", "quota", "file too large", "resource_exhausted"))
 
 
 def _first_line(error: Exception) -> str:

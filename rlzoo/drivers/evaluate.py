@@ -12,7 +12,7 @@ import numpy as np
 from rlzoo import machine
 from rlzoo.drivers import memory
 from rlzoo.drivers.sweep import Axes, lanes_of, swept_axes, swept_lengths
-from rlzoo.drivers.train import float32
+from rlzoo.drivers.train import check_state, float32
 from rlzoo.machine import SHARE, device_memory, in_bytes
 from rlzoo.types import Algorithm, Env
 
@@ -228,6 +228,7 @@ def _checked(algo: Algorithm, env: Env, state: Any, num_episodes: int, task: Any
     """The task to evaluate on and its axes, or a `ValueError` that says what does not fit."""
     if num_episodes < 1:
         raise ValueError(f"num_episodes={num_episodes}; it must be 1 or more")
+    check_state(algo, state, lanes=False)
     refuse(num_episodes, _lanes(state))
     if env.obs_space.shape != algo.env.obs_space.shape or env.action_space != algo.env.action_space:
         spaces = [f"{e.name} (obs {list(e.obs_space.shape)}, actions {e.action_space})" for e in (env, algo.env)]

@@ -25,8 +25,9 @@ from rlzoo import names
 from rlzoo.drivers import checkpoint
 from rlzoo.drivers.devices import on_host
 from rlzoo.drivers.evaluate import EVALUATION_SEED, evaluate
+from rlzoo.drivers.manifest import refuse_other_task
 from rlzoo.drivers.ranges import Range, check_ranges
-from rlzoo.drivers.run import Run, run
+from rlzoo.drivers.run import Run, alone_in, run
 from rlzoo.drivers.sweep import map_lanes, sweep, swept, swept_axes
 from rlzoo.files import read_json, refuse_other, write_json
 from rlzoo.types import Algorithm
@@ -214,7 +215,13 @@ def _checked(runs: Algorithm, options: Mapping[str, Any]) -> int:
     return runs.num_hypers or 0
 
 
-def _compete(
+def _compete(*arguments: Any, **options: Any) -> Competition:
+    directory = options.get("directory")
+    with alone_in(None if directory is None else Path(directory)):
+        return _competed(*arguments, **options)
+
+
+def _competed(
     runs: Algorithm,
     keys: jax.Array,
     ends: Sequence[int],
@@ -308,16 +315,15 @@ class _Files:
         self.log = Path(directory) / LOG
         if begun(directory) and not resume:
             raise ValueError(f"{directory} holds a competition already; resume it, or choose another directory")
-        if resume and not begun(directory):
-            raise ValueError(f"there is no competition in {directory} to resume; begin without resuming")
         if self.log.exists():
             self.rungs = self._over()
 
     def _over(self) -> list[Rung]:
         """What is on file, if it is of the competition that is asked for."""
         found = read_json(self.log)
+        if isinstance(found.get("about"), dict):
+            refuse_other(self.about, found["about"], f"the competition in {self.directory}")
         try:
-            refuse_other(self.about, dict(found["about"]), f"the competition in {self.directory}")
             rungs = [
                 Rung(
                     np.array(rung["scores"], np.float32).reshape(-1),
@@ -326,11 +332,13 @@ class _Files:
                 )
                 for rung in found["rungs"]
             ]
+            if not isinstance(found.get("about"), dict):
+                raise KeyError("about")
             for before, rung in itertools.pairwise(rungs):
                 lengths = {len(rung.scores), len(before.parents), *map(len, before.numbers.values())}
                 if len(lengths) > 1 or not set(before.parents) <= set(range(len(before.scores))):
                     raise KeyError("rungs that do not follow from each other")
-        except (KeyError, TypeError, AttributeError, OverflowError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError, ValueError) as error:
             what = f"{type(error).__name__}: {error}"
             raise ValueError(f"{self.log} is damaged ({what}); begin anew elsewhere") from error
         return rungs
@@ -343,7 +351,9 @@ class _Files:
 
     def load(self, number: int, runs: Algorithm, end: int) -> Any:
         """The State at the end of a rung, not one before it."""
-        return checkpoint.load(self._checkpoints(number), runs, step=end)
+        state, about = checkpoint.load_with_manifest(self._checkpoints(number), runs, step=end)
+        refuse_other_task(runs, about, self.directory)
+        return state
 
     def add(self, rung: Rung) -> None:
         """One more rung is over; the State at the end of the one before it is not needed any more."""

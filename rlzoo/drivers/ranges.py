@@ -79,7 +79,10 @@ def sample(
     names.check("hyperparameter", ranges, hyper._fields)
     for name, given in ranges.items():
         if isinstance(given, tuple) and not isinstance(given, Range) and len(given) == 2:
-            raise ValueError(f"{name}={given} is a pair; give rlzoo.Range{given}, or to choose of two {list(given)}")
+            raise ValueError(
+                f"{name}={given} may be a range or two choices; say rlzoo.Range({given[0]}, {given[1]}), or the list "
+                f"[{given[0]}, {given[1]}]"
+            )
     check_ranges(type(hyper), ranges)
     columns = drawn(num_settings, method, seed, ranges)
     return hyper._replace(**{name: jnp.asarray(x, jnp.float32) for name, x in columns.items()})

@@ -28,8 +28,10 @@ from rlzoo.drivers import checkpoint, memory, named
 from rlzoo.drivers import population as competing
 from rlzoo.drivers.devices import anywhere, filled, spread
 from rlzoo.drivers.evaluate import refuse
+from rlzoo.drivers.manifest import fingerprint
 from rlzoo.drivers.plan import Fit, fitted
 from rlzoo.drivers.ranges import Range
+from rlzoo.drivers.run import alone_in
 from rlzoo.drivers.run import run as run_part
 from rlzoo.drivers.settings import Study, configs, like, read, refuse_too_many, settings, single, values_of
 from rlzoo.drivers.sweep import sweep
@@ -97,14 +99,21 @@ def run(
 
     Args:
         directory: for results, and for each part's log and checkpoints.
-        resume: go on with what is there.
+        resume: go on with what is there, if anything is.
         how_to_resume: what to tell the user after Ctrl-C.
     Returns:
         the rows; None if it was interrupted.
     Raises:
-        ValueError: the directory holds a sweep already and ``resume`` is False; or none, or another, and it is True.
+        ValueError: the directory holds a sweep already and ``resume`` is False, or another; it is in use.
     """
-    directory, made, leads = Path(directory), _Made(study), jax.process_index() == 0
+    with alone_in(Path(directory)):
+        return _run(_Made(study), Path(directory), resume, quiet, how_to_resume)
+
+
+def _run(
+    made: "_Made", directory: Path, resume: bool, quiet: bool, how_to_resume: str | None
+) -> list[dict[str, Any]] | None:
+    study, leads = made.study, jax.process_index() == 0
     log = directory / "sweep.json"
     begun = _begun(log, made, resume)
     parts = [part._replace(in_lanes=study.in_lanes or part.in_lanes) for part in begun] or made.parts()
@@ -128,7 +137,7 @@ def run(
             if leads:
                 write_csv(table, rows)
         else:
-            rows = read_csv(table)
+            rows = made.checked(part, table, read_csv(table))
         results += rows
         if leads:
             write_csv(directory / "results.csv", results)
@@ -159,7 +168,7 @@ class _Made:
     def about(self) -> dict[str, Any]:
         """The study in JSON values, by which a resumed one is known again."""
         fields = {field.name: getattr(self.study, field.name) for field in dataclasses.fields(self.study)}
-        fields |= {"env": self.env.name, "data": None if self.data is None else checkpoint.fingerprint(self.data)}
+        fields |= {"env": self.env.name, "data": None if self.data is None else fingerprint(self.data)}
         return plain(fields)
 
     def algorithm(self, structure: int) -> Algorithm:
@@ -267,6 +276,20 @@ class _Made:
             for i, seed in np.ndindex(*returns.shape)
         ]
 
+    def checked(self, part: Part, path: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """A part's rows as they were written, or the `ValueError` that says they are not."""
+        seeds = [-1] if self.competes else range(self.study.seeds)
+        last = self.num_settings if self.competes else part.end
+        wanted = [(setting, seed) for setting in range(part.first, last) for seed in seeds]
+        found = [(row.get("setting"), row.get("seed", -1)) for row in rows]
+        texts = [name for name, x in rows[0].items() if isinstance(x, str) and not name.startswith("config/")]
+        texts += [
+            name for row in rows for name in ("env_steps", "return") if not isinstance(row.get(name), int | float)
+        ]
+        if found != wanted or not set(texts) <= set(TEXT):
+            raise ValueError(f"{path} is damaged: it has not the rows that its part has; remove it, and resume")
+        return rows
+
     def _compete(self, part: Part, runs: Algorithm, num_updates: int, options: Any) -> list[dict[str, Any]] | None:
         study, directory = self.study, options["directory"]
         options["resume"] = competing.begun(directory)
@@ -323,10 +346,16 @@ def read_csv(path: Path) -> list[dict[str, Any]]:
                 return kind(text or "nan")
         return text
 
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or any(None in (*row, *row.values()) for row in rows):
-        raise ValueError(f"{path} is damaged: it has no rows, or one with more or fewer cells than columns; remove it")
+    try:
+        text = path.read_bytes().decode()
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path} is damaged: {error}; remove it, and resume") from error
+    if not rows or not text.endswith("\n") or any(None in (*row, *row.values()) for row in rows):
+        raise ValueError(
+            f"{path} is damaged: it has no rows, or ends in a line, or one has more or fewer cells than columns; "
+            "remove it, and resume"
+        )
     return [{name: cell(name, text) for name, text in row.items()} for row in rows]
 
 
@@ -337,7 +366,7 @@ def _begun(log: Path, made: _Made, resume: bool) -> list[Part]:
             raise ValueError(f"{log.parent} holds a sweep already; resume it, or choose another directory")
         return []
     if not log.exists():
-        raise ValueError(f"there is no sweep in {log.parent} to resume; begin without resuming")
+        return []
     found = read_json(log)
     try:
         parts = [Part(*part) for part in found["parts"]]

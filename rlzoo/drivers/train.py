@@ -81,11 +81,16 @@ def train(algo: Algorithm, key: jax.Array, num_updates: int) -> tuple[Any, dict[
 
 
 def resume(algo: Algorithm, state: Any, num_updates: int) -> tuple[Any, dict[str, jax.Array]]:
-    """Continue from a State, as if training had never stopped. The State given is consumed (donated)."""
+    """Continue from a State, as if training had never stopped. The State given is consumed (donated).
+
+    Raises:
+        ValueError: the State is of another algorithm, structure or environment, or has other lanes; named.
+    """
     if not 0 <= num_updates <= MOST_UPDATES:
         raise ValueError(f"num_updates={num_updates}; it must be 0 or more, and {MOST_UPDATES} or less")
     _check_hyper(algo)
     check_task(algo)
+    check_state(algo, state)
     numbers, spread = (float32(algo.hyper), algo.task), devices.layout(algo, state.key.shape)
     if spread is not None:
         numbers, state = spread.numbers(*numbers), spread.gathered(state)
@@ -226,6 +231,45 @@ def strong(state: Any) -> Any:
         return jax.lax.convert_element_type(jnp.array(x, copy=True), x.dtype)
 
     return jax.tree.map(one, state)
+
+
+def check_state(algo: Algorithm, state: Any, lanes: bool = True) -> None:
+    """Raise a `ValueError` that says in what a State is none of this algorithm's: what was given, what is expected.
+
+    Args:
+        lanes: whether they must be the algorithm's too; acting needs any lanes, training those of its numbers.
+    """
+    base = algo if algo.base is None else algo.base
+    key: Any = getattr(state, "key", None)
+    if not hasattr(state, "_replace") or not hasattr(key, "dtype") or not hasattr(state, "step"):
+        pair = "; of the pair (state, metrics) give the first" if isinstance(state, tuple) and len(state) == 2 else ""
+        raise ValueError(f"the state is a {type(state).__name__}; it must be a State of {algo.name}{pair}")
+    if lanes and (key.ndim != 2 or key.shape[0] != algo.num_hypers if algo.num_hypers else key.ndim):
+        found = f"lanes {list(key.shape)}" if key.ndim else "one agent"
+        wanted = f"the sweep [{algo.num_hypers}, S]" if algo.num_hypers else "the algorithm is of one agent"
+        raise ValueError(f"the state has {found}, {wanted}; see rlzoo.lane, rlzoo.setting and rlzoo.branch")
+
+    one_key = jax.ShapeDtypeStruct((), key.dtype)
+    expected = jax.eval_shape(_init(base.init), one_key, float32(base.hyper), base.task)
+    if type(state) is not type(expected):
+        given, wanted = (f"{x.__module__}.{x.__qualname__}" for x in (type(state), type(expected)))
+        raise ValueError(f"the state is a {given}; {algo.name} has a {wanted}")
+    shared = [axis is None for axis in lanes_of(expected)]
+    for name, part, wanted, same in zip(state._fields, state, expected, shared, strict=True):
+        here, there = (jax.tree_util.tree_leaves_with_path(x) for x in (part, wanted))
+        structures: list[Any] = [jax.tree.structure(part), jax.tree.structure(wanted)]
+        if structures[0] != structures[1]:
+            names = [{jax.tree_util.keystr(path) for path, _ in leaves} for leaves in (here, there)]
+            other = sorted(names[0] ^ names[1])
+            which = f"has {'a' if other[0] in names[0] else 'no'} leaf {other[0]}" if other else "has other containers"
+            raise ValueError(f"state.{name} {which}; it is of another Config or environment than this {algo.name}")
+        for (path, x), (_, y) in zip(here, there, strict=True):
+            shape = y.shape if same else (*key.shape, *y.shape)
+            if (jnp.shape(x), jnp.result_type(x)) != (shape, y.dtype):
+                raise ValueError(
+                    f"state.{name}{jax.tree_util.keystr(path)} is {jnp.result_type(x)}{list(jnp.shape(x))}, expected "
+                    f"is {y.dtype}{list(shape)}; it is of another Config or environment than this {algo.name}"
+                )
 
 
 def _check_key(algo: Algorithm, key: jax.Array) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from rlzoo.envs import brax, gymnax, probe, risky_point_mass, spaces
+from rlzoo.envs import brax, gymnax, probe, recipes, risky_point_mass, spaces
 from rlzoo.envs.adversarial import adversarial, with_adversary, with_protagonist
 from rlzoo.envs.stochastic import stochastic
 from rlzoo.envs.vary import vary
@@ -53,7 +53,7 @@ def make(env: Any, **kwargs: Any) -> Env:
     if name not in names(suite):
         raise unknown("environment", env, [f"{suite}/{name}" for name in names(suite)])
     try:
-        made = spaces.check(SUITES[suite].make(name, **kwargs))
+        made = recipes.named(spaces.check(SUITES[suite].make(name, **kwargs)), env, SUITES[suite].make, kwargs)
     except TypeError as error:
         unknown_option = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         if not unknown_option:

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from rlzoo.envs import recipes
 from rlzoo.types import Box, Env, TimeStep
 
 
@@ -96,7 +97,8 @@ def adversarial(
 
     params = Params(env.params, jnp.float32(limit), jnp.zeros(len(site.forces)))
     own = env._replace(name=f"{env.name} adversarial {on}", reset=reset, step=alone, params=params)
-    return Game(own, step, site.forces, site.unit, on)
+    options = {"on": on, "max_force": float(limit), "bodies": bodies and dict(bodies)}
+    return Game(recipes.wrapped(own, env, "adversarial", **options), step, site.forces, site.unit, on)
 
 
 def with_adversary(game: Game, policy: Callable[..., jax.Array], actor: Any) -> Env:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rlzoo.envs import recipes
 from rlzoo.types import Box, Env
 
 
@@ -67,4 +68,5 @@ def stochastic(env: Env, reward_noise: float = 0.0, action_noise: float = 0.0, s
         started = ~(now.terminated | now.truncated)
         return State(inner, action, started), now._replace(reward=reward)
 
-    return env._replace(name=f"{env.name} stochastic", reset=reset, step=step, params=params)
+    noisy = env._replace(name=f"{env.name} stochastic", reset=reset, step=step, params=params)
+    return recipes.wrapped(noisy, env, "stochastic", **{name: float(value) for name, value in given.items()})

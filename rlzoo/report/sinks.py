@@ -13,21 +13,56 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rlzoo.names import unknown
+from rlzoo.files import named
+from rlzoo.names import check
 
 Row = dict[str, float]
+COORDINATES = ("update", "env_steps", "setting", "seed")  # of a row: whole numbers
+LARGEST = 2.0**62
 
 
 class Sink(Protocol):
-    def write(self, rows: list[Row]) -> None: ...
-    def close(self) -> None: ...
+    """What takes a run's numbers: one of those by name, or an object of your own with these two methods.
+
+        class Printed:
+            def write(self, rows): print({name: x for name, x in rows[0].items() if name.startswith("eval/")})
+            def close(self): pass
+
+        rlzoo.run(algo, key, 100, sinks=[Printed()])
+
+    If it also has ``begin(about)``, that is called once before the first rows, with what is trained as JSON values:
+    algorithm, config, hyper, env, horizon, seeds, num_updates, versions. After a kill a resumed run writes again what
+    came after its last checkpoint: rows are known by their ``update``, ``setting`` and ``seed``. An exception of a sink
+    ends the run; what was saved before goes on with ``resume=True``.
+    """
+
+    def write(self, rows: list[Row]) -> None:
+        """Take one report: at the start, and after every chunk; a row a lane."""
+
+    def close(self) -> None:
+        """The run is over, or was stopped."""
 
 
-def open_sink(name: str, directory: Path, resume_at: int) -> Sink:
-    """A sink by name; what it holds from after update ``resume_at`` is dropped, for it will be written again."""
-    if name not in SINKS:
-        raise unknown("sink", name, SINKS)
-    return SINKS[name](directory, resume_at)
+def open_sink(sink: str | Sink, directory: Path | None, resume_at: int) -> Sink:
+    """A sink by name; what it holds from after update ``resume_at`` is dropped, for it will be written again.
+
+    An object that is a `Sink` is taken as it is.
+    """
+    check_sink(sink)
+    if not isinstance(sink, str):
+        return sink
+    if directory is None:
+        raise ValueError(f"the sink {sink} writes into a directory, and there is none")
+    return SINKS[sink](directory, resume_at)
+
+
+def check_sink(sink: Any) -> None:
+    """Raise a `ValueError` for what is neither one of those by name nor a `Sink`."""
+    if isinstance(sink, str):
+        check("sink", [sink], SINKS)
+    elif isinstance(sink, type) or not all(callable(getattr(sink, name, None)) for name in ("write", "close")):
+        kind = f"class {sink.__name__}" if isinstance(sink, type) else type(sink).__name__
+        raise ValueError(f"the sink {kind} is no object with write(rows) and close(); allowed are those, or {[*SINKS]}")
 
 
 class CsvSink:
@@ -52,7 +87,7 @@ class CsvSink:
         if new:
             writer.writeheader()
         writer.writerows(rows)
-        with self.path.open("a", newline="") as file:
+        with named(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
             file.write(buffer.getvalue())
             file.flush()
             os.fsync(file.fileno())
@@ -99,6 +134,9 @@ class WandbSink:
             identity.write_text(uuid.uuid4().hex)
         self.run = wandb.init(dir=str(directory), name=directory.name, resume="allow", id=identity.read_text())
 
+    def begin(self, about: dict[str, Any]) -> None:
+        self.run.config.update(about, allow_val_change=True)  # of a resumed run the length may be another
+
     def write(self, rows: list[Row]) -> None:
         if rows[0]["update"] < self.run.step:
             return  # was sent before the run was killed, with the same numbers, and cannot be dropped there
@@ -114,14 +152,32 @@ SINKS: dict[str, Callable[[Path, int], Sink]] = {"csv": CsvSink, "tensorboard": 
 
 
 def read_csv(path: str | Path) -> list[Row]:
-    """The rows of a ``log.csv``, numbers as floats; a last line cut short by a kill is dropped."""
+    """The rows of a ``log.csv``, numbers as floats; a last line cut short by a kill is dropped.
+
+    Raises:
+        ValueError: it is no such file: the first thing that is wrong is named.
+    """
     rows: list[Row] = []
-    with Path(path).open(newline="") as file:
-        for row in csv.DictReader(file):
-            try:
-                rows.append({name: float(value) if value else float("nan") for name, value in row.items()})
-            except (TypeError, ValueError):
-                break
+    damaged = f"{path} is no log of a run, or damaged"
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        try:
+            reader = csv.DictReader(file)
+            missing = [name for name in COORDINATES if name not in (reader.fieldnames or COORDINATES)]
+            if missing:
+                raise ValueError(f"it has no column {missing[0]}")
+            for row in reader:
+                try:
+                    numbers = {name: float("nan") if value == "" else float(value) for name, value in row.items()}
+                except (TypeError, ValueError) as error:
+                    if next(reader, None) is None:
+                        break
+                    raise ValueError(f"line {reader.line_num - 1} holds something else than numbers") from error
+                for name in COORDINATES:
+                    if not (0 <= numbers[name] < LARGEST and numbers[name] == int(numbers[name])):
+                        raise ValueError(f"{name} is {row[name]!r} in line {reader.line_num}, and must count something")
+                rows.append(numbers)
+        except (ValueError, csv.Error) as error:  # also bytes that are no UTF-8
+            raise ValueError(f"{damaged}: {error}; move it away, and it is begun anew") from error
     return rows
 
 
@@ -151,6 +207,8 @@ def series(path: str | Path, metric: str) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"{path} holds no {metric!r}")
     steps = sorted({row["env_steps"] for row in rows})
     shape = [len(steps), *(int(max(row[axis] for row in rows)) + 1 for axis in ("setting", "seed"))]
+    if shape[1] * shape[2] > len(rows):  # each report has all lanes
+        raise ValueError(f"{path} is damaged: {len(rows)} rows cannot be of {shape[1]} settings x {shape[2]} seeds")
     values = np.full(shape, np.nan)
     for row in rows:
         values[steps.index(row["env_steps"]), int(row["setting"]), int(row["seed"])] = row[metric]
