@@ -271,13 +271,16 @@ CASES = {
 }
 
 
+def plane_data(case):
+    return plane_preferences() if case.module in (cpl, p_iql) else plane_dataset()
+
+
 def algorithm(case: Case) -> Any:
     """The algorithm of a case, small enough to compile in seconds."""
     hyper = case.module.Hyper(**case.hyper)
     if case.env != "own/plane":
         return case.module.make(rlzoo.envs.make(case.env), case.config, hyper)
-    data = plane_preferences() if case.module in (cpl, p_iql) else plane_dataset()
-    return case.module.make(plane(), case.config, data, hyper)
+    return case.module.make(plane(), case.config, plane_data(case), hyper)
 
 
 class Built(NamedTuple):
@@ -289,10 +292,6 @@ class Built(NamedTuple):
 
 # Structures that share all but a network, a distribution or an order with another case, and a baseline.
 SLOW = ("a2c pixels", "a3c continuous", "a3c random", "ga3c continuous", "mixed_ne", "prdc exact", "stac quantile")
-
-
-def plane_data(case):
-    return plane_preferences() if case.module in (cpl, p_iql) else plane_dataset()
 
 
 @pytest.fixture(

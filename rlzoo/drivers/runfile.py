@@ -50,6 +50,7 @@ def read(directory: Path) -> dict[str, Any]:
         more = f"; if its {FILE} is lost, {AGAIN.replace(', once it is removed,', '')}" if directory.is_dir() else ""
         raise ValueError(f"{directory} holds no run: there is no {FILE} in it{more}")
     written = read_json(path)
+    refuse_code_of(directory, str(written.get("env")))
     about = OPTIONAL | written
     for name, kind in KINDS.items():
         if name not in about:
@@ -76,7 +77,6 @@ def read(directory: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: {error}; {AGAIN}") from error
     if "data_rule" not in written and str(about["data"]).endswith((".hdf5", ".h5")):
         about["data_rule"] = "qlearning"  # the only one when the run was begun
-    refuse_code_of(directory, about["env"])
     return about
 
 
