@@ -25,7 +25,7 @@ def updates_for(algo: Algorithm, env_steps: int) -> int:
     Of A3C, whose rollouts end with their episodes, they are the most that it may take.
 
     Raises:
-        ValueError: the steps do not divide; it names the two nearest budgets.
+        ValueError: the steps do not divide; it names the two nearest budgets. Or the clock cannot count the updates.
     """
     updates, rest = divmod(int(env_steps) - algo.warmup_steps, algo.steps_per_update)
     if rest or updates < 1:
@@ -34,6 +34,10 @@ def updates_for(algo: Algorithm, env_steps: int) -> int:
         raise ValueError(
             f"env_steps={env_steps} is not {warmup}a whole number of updates of {algo.steps_per_update} steps; "
             f"use {' or '.join(f'{n:,}' for n in near)}"
+        )
+    if updates > MOST_UPDATES:
+        raise ValueError(
+            f"env_steps={env_steps} takes {updates:,} updates; use {steps_after(algo, MOST_UPDATES):,} or less"
         )
     return updates
 
