@@ -169,7 +169,9 @@ def test_more_than_memory_holds_is_refused_before_it_is_made(tiny):
         rlzoo.sample(tiny.hyper, 10**10, gamma=rlzoo.Range(0.5, 0.9))
     with pytest.raises(ValueError, match=r"1,000,000,000,000 rows take"):
         rlzoo.data.collect(tiny.env, None, KEY, 10**12, 10)
-    with pytest.raises(ValueError, match="num_updates=10000000000000; it must be 0 or more, and 2147483647 or less"):
+    with pytest.raises(
+        ValueError, match="num_updates=10000000000000; it must be 0 or more, whole, and 2147483647 or less"
+    ):
         rlzoo.train(tiny, KEY, 10**13)
     for field, message in (
         ({"num_steps": 2**31}, "num_steps=2147483648; it must be 2,147,483,647 or less"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from rlzoo.algorithms.hyper import checked
@@ -85,8 +86,8 @@ def train(algo: Algorithm, key: jax.Array, num_updates: int) -> tuple[Any, dict[
 
 def resume(algo: Algorithm, state: Any, num_updates: int) -> tuple[Any, dict[str, jax.Array]]:
     """Continue from a State, as if training had never stopped. The State given is consumed (donated)."""
-    if not 0 <= num_updates <= MOST_UPDATES:
-        raise ValueError(f"num_updates={num_updates}; it must be 0 or more, and {MOST_UPDATES} or less")
+    if not isinstance(num_updates, int | np.integer) or not 0 <= num_updates <= MOST_UPDATES:
+        raise ValueError(f"num_updates={num_updates!r}; it must be 0 or more, whole, and {MOST_UPDATES} or less")
     _check_hyper(algo)
     numbers, spread = (float32(algo.hyper), algo.task), devices.layout(algo, state.key.shape)
     if spread is not None:
