@@ -142,6 +142,13 @@ def test_nan_is_what_make_fills_in():
             lambda: rlzoo.a3c.Config(schedule_seed=2**32),
             "schedule_seed=4294967296; it must be a whole number from 0 to",
         ),
+        (lambda: ppo.Config(normalise_obs="no"), "normalise_obs='no'; it must be True or False"),
+        (lambda: ppo.Config(init_std="1"), "init_std='1'; it must be positive and finite"),
+        (lambda: ppo.Config(init_std=INF), "init_std=inf; it must be positive and finite"),
+        (lambda: ppo.Config(activation=None), "unknown activation 'None'"),
+        (lambda: rlzoo.stac.Config(actor_dropout="a"), "actor_dropout='a'; it must be at least 0 and less than 1"),
+        (lambda: rlzoo.grid(ppo.Hyper(), gamma=[]), r"gamma=\[\]; give a sequence of numbers"),
+        (lambda: checked({"gamma": 0.9}), "hyper is a dict; it must be the algorithm's Hyper"),
     ],
 )
 def test_names_and_values_that_are_not_ours_lead_to_ours(give, message):
