@@ -184,8 +184,8 @@ def _train(argv: list[str]) -> int:
     if options.seeds < 1:
         raise ValueError(f"--seeds {options.seeds}; it must be 1 or more")
     check_seed("--seed", options.seed)
-    refuse(options.eval_episodes, options.seeds)
     refuse_more("seeds", options.seeds, LANE)
+    refuse(options.eval_episodes, options.seeds)
     named.check_data(algorithm, options.data, "--data")
     hyper = {field.name: getattr(options.hyper, field.name) for field in dataclasses.fields(options.hyper)}
     for name, values in hyper.items():

@@ -70,7 +70,7 @@ def unknown(what: str, given: str, allowed: Iterable[str], elsewhere: Mapping[st
 
     ``elsewhere``: names that are allowed in another place, by what to say of them.
     """
-    allowed = list(allowed)
+    allowed, given = list(allowed), given if isinstance(given, str) else str(given)
     meant = meanings(given, allowed)
     if meant:
         return ValueError(f"unknown {what} {given!r}; it is called {' or '.join(map(repr, meant))} here")

@@ -142,6 +142,13 @@ def test_nan_is_what_make_fills_in():
             lambda: rlzoo.a3c.Config(schedule_seed=2**32),
             "schedule_seed=4294967296; it must be a whole number from 0 to",
         ),
+        (lambda: ppo.Config(normalise_obs="no"), "normalise_obs='no'; it must be True or False"),
+        (lambda: ppo.Config(init_std="1"), "init_std='1'; it must be positive and finite"),
+        (lambda: ppo.Config(init_std=INF), "init_std=inf; it must be positive and finite"),
+        (lambda: ppo.Config(activation=None), "unknown activation 'None'"),
+        (lambda: rlzoo.stac.Config(actor_dropout="a"), "actor_dropout='a'; it must be at least 0 and less than 1"),
+        (lambda: rlzoo.grid(ppo.Hyper(), gamma=[]), r"gamma=\[\]; give a sequence of numbers"),
+        (lambda: checked({"gamma": 0.9}), "hyper is a dict; it must be the algorithm's Hyper"),
     ],
 )
 def test_names_and_values_that_are_not_ours_lead_to_ours(give, message):
@@ -169,7 +176,9 @@ def test_more_than_memory_holds_is_refused_before_it_is_made(tiny):
         rlzoo.sample(tiny.hyper, 10**10, gamma=rlzoo.Range(0.5, 0.9))
     with pytest.raises(ValueError, match=r"1,000,000,000,000 rows take"):
         rlzoo.data.collect(tiny.env, None, KEY, 10**12, 10)
-    with pytest.raises(ValueError, match="num_updates=10000000000000; it must be 0 or more, and 2147483647 or less"):
+    with pytest.raises(
+        ValueError, match="num_updates=10000000000000; it must be 0 or more, whole, and 2147483647 or less"
+    ):
         rlzoo.train(tiny, KEY, 10**13)
     for field, message in (
         ({"num_steps": 2**31}, "num_steps=2147483648; it must be 2,147,483,647 or less"),

@@ -20,6 +20,9 @@ class Structure:
         numbers = getattr(getattr(sys.modules.get(cls.__module__), "Hyper", None), "_fields", ())
         elsewhere = {f"a number, a field of {who}.Hyper": numbers}
         names.check(f"{who}.Config field", fields, cls.__dataclass_fields__, elsewhere)  # type: ignore[attr-defined]
+        for name, given in fields.items():
+            if isinstance(cls.__dataclass_fields__[name].default, bool) and not isinstance(given, bool):  # type: ignore[attr-defined]
+                raise ValueError(f"{name}={given!r}; it must be True or False")
         return super().__new__(cls)
 
     def at_least(self, least: int, *fields: str) -> None:
@@ -33,13 +36,15 @@ class Structure:
 
     def positive(self, *fields: str) -> None:
         for field in fields:
-            if not getattr(self, field) > 0:
-                raise ValueError(f"{field}={getattr(self, field)!r}; it must be positive")
+            given = getattr(self, field)
+            if not isinstance(given, int | float) or not 0 < given < float("inf"):
+                raise ValueError(f"{field}={given!r}; it must be positive and finite")
 
     def probability(self, *fields: str) -> None:
         for field in fields:
-            if not 0.0 <= getattr(self, field) < 1.0:
-                raise ValueError(f"{field}={getattr(self, field)!r}; it must be at least 0 and less than 1")
+            given = getattr(self, field)
+            if not isinstance(given, int | float) or not 0.0 <= given < 1.0:
+                raise ValueError(f"{field}={given!r}; it must be at least 0 and less than 1")
 
     def divides(self, field: str, name: str, total: int) -> None:
         """``field`` divides ``total``; otherwise the nearest numbers that do are named."""

@@ -88,6 +88,8 @@ def checked(hyper: Any, name: str = "hyper", made: bool = False) -> Any:
     Raises:
         ValueError: something that is no number, or one outside of its field's range; in an array with its place.
     """
+    if not hasattr(hyper, "_asdict"):
+        raise ValueError(f"{name} is a {type(hyper).__name__}; it must be the algorithm's Hyper, such as ppo.Hyper()")
     ranges = ranges_of(hyper.__class__)
     for field, given in hyper._asdict().items():
         if type(given) is float and field in ranges and ranges[field].low < given < ranges[field].high:

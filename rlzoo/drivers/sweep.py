@@ -28,7 +28,7 @@ def grid(hyper: Any, **values: Sequence[float]) -> Any:
     elsewhere = {"structure: rlzoo.sweep_grid": getattr(structure, "__dataclass_fields__", ())}
     names.check("hyperparameter", values, hyper._fields, elsewhere)
     for name, given in values.items():
-        if isinstance(given, str) or np.ndim(given) != 1:
+        if isinstance(given, str) or np.ndim(given) != 1 or not len(given):
             raise ValueError(f"{name}={given!r}; give a sequence of numbers, such as [{getattr(hyper, name)}]")
     machine.refuse_more("settings of the grid", math.prod(map(len, values.values())), NUMBER * len(values))
     combinations = zip(*itertools.product(*values.values()), strict=True)

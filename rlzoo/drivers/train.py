@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from rlzoo.algorithms.hyper import checked
@@ -25,7 +26,7 @@ def updates_for(algo: Algorithm, env_steps: int) -> int:
     Of A3C, whose rollouts end with their episodes, they are the most that it may take.
 
     Raises:
-        ValueError: the steps do not divide; it names the two nearest budgets.
+        ValueError: the steps do not divide; it names the two nearest budgets. Or the clock cannot count the updates.
     """
     updates, rest = divmod(int(env_steps) - algo.warmup_steps, algo.steps_per_update)
     if rest or updates < 1:
@@ -34,6 +35,10 @@ def updates_for(algo: Algorithm, env_steps: int) -> int:
         raise ValueError(
             f"env_steps={env_steps} is not {warmup}a whole number of updates of {algo.steps_per_update} steps; "
             f"use {' or '.join(f'{n:,}' for n in near)}"
+        )
+    if updates > MOST_UPDATES:
+        raise ValueError(
+            f"env_steps={env_steps} takes {updates:,} updates; use {steps_after(algo, MOST_UPDATES):,} or less"
         )
     return updates
 
@@ -86,8 +91,8 @@ def resume(algo: Algorithm, state: Any, num_updates: int) -> tuple[Any, dict[str
     Raises:
         ValueError: the State is of another algorithm, structure or environment, or has other lanes; named.
     """
-    if not 0 <= num_updates <= MOST_UPDATES:
-        raise ValueError(f"num_updates={num_updates}; it must be 0 or more, and {MOST_UPDATES} or less")
+    if not isinstance(num_updates, int | np.integer) or not 0 <= num_updates <= MOST_UPDATES:
+        raise ValueError(f"num_updates={num_updates!r}; it must be 0 or more, whole, and {MOST_UPDATES} or less")
     _check_hyper(algo)
     check_task(algo)
     check_state(algo, state)
