@@ -288,9 +288,7 @@ def checked(arrays: dict[str, np.ndarray], about: About, where: str) -> Preferen
         arrays["score"] = arrays["score"].astype(np.float32)
     if (infinite := np.isinf(arrays["score"])).any():
         row = int(np.argmax(infinite))
-        raise ValueError(
-            f"{where}: score of segment {row} is {arrays['score'][row]}; it must be finite, or NaN: unknown"
-        )
+        raise ValueError(f"{where}: score of segment {row} is infinite; it must be finite, or NaN: unknown")
     _one_of(arrays["label"], (0.0, 0.5, 1.0), where)
     for key in ("first", "second"):
         index = arrays[key]
