@@ -204,6 +204,11 @@ def test_there_and_back(tmp_path):
         ({"obs": np.zeros((6, 2, 2))}, r"obs has shape \[6, 2, 2\], action \[6, 3, 2\]"),
         ({"obs": np.full((6, 3, 2), np.inf)}, "obs is not finite in 6 of 6 rows"),
         ({"score": np.zeros(5)}, "unequal numbers of rows"),
+        ({"score": np.array([0, 0, 1e300, 0, 0, 0])}, "score of segment 2 is infinite; it must be finite, or NaN"),
+        (
+            {"action": np.full((6, 3, 2), 2**40)},
+            "action has 1099511627776; integers are from -2147483648",
+        ),
         ({"label": np.zeros((3, 1))}, r"label has shape \[3, 1\]; it must have one axis"),
         ({"label": np.array(["a", "b", "c"])}, "label holds <U1, not numbers"),
         (

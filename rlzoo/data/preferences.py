@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from rlzoo.data import npz
-from rlzoo.data.dataset import About, Dataset, check_for, checksum, equal_rows, finite, same_env
+from rlzoo.data.dataset import About, Dataset, as_int32, check_for, checksum, equal_rows, finite, same_env
 from rlzoo.types import Algorithm, Box, Env
 
 FIELDS = ("obs", "action", "score", "first", "second", "label")
@@ -281,6 +281,14 @@ def checked(arrays: dict[str, np.ndarray], about: About, where: str) -> Preferen
         raise ValueError(f"{where}: {len(obs)} segments and {pairs} comparisons; it needs one or more of both")
     for key in ("obs", "action"):
         finite(arrays[key].astype(np.float32), where, key, "rows are segments; drop those, and their comparisons")
+    arrays = dict(arrays)
+    if np.issubdtype(action.dtype, np.integer):
+        arrays["action"] = as_int32(action, where, "action")
+    with np.errstate(over="ignore"):
+        arrays["score"] = arrays["score"].astype(np.float32)
+    if (infinite := np.isinf(arrays["score"])).any():
+        row = int(np.argmax(infinite))
+        raise ValueError(f"{where}: score of segment {row} is infinite; it must be finite, or NaN: unknown")
     _one_of(arrays["label"], (0.0, 0.5, 1.0), where)
     for key in ("first", "second"):
         index = arrays[key]
