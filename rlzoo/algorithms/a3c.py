@@ -38,9 +38,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from rlzoo.algorithms.config import Preset, Presets, Structure, environment
+from rlzoo.algorithms.config import Preset, Presets, Structure
 from rlzoo.blocks import networks, optim, returns, rollout
-from rlzoo.types import Algorithm, Env
+from rlzoo.types import Algorithm, Env, environment
 
 INF = float("inf")
 SCHEDULES = ("round-robin", "sequential", "random")

@@ -9,7 +9,7 @@ import numpy as np
 
 from rlzoo.blocks import rollout
 from rlzoo.data.dataset import About, Dataset, finite
-from rlzoo.types import Env, Transition
+from rlzoo.types import Env, Transition, environment
 
 Policy = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -35,6 +35,7 @@ def collect(
     Raises:
         ValueError: the rows do not divide among the environments, or a number is not finite.
     """
+    environment(env, "collect")
     if num_envs < 1 or num_rows < 1 or num_rows % num_envs:
         raise ValueError(
             f"num_rows={num_rows} is no multiple of num_envs={num_envs}, 1 or more; every environment takes its share"

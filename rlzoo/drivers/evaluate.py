@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from rlzoo.drivers.sweep import Axes, lanes_of, swept_axes
 from rlzoo.drivers.train import float32
-from rlzoo.types import Algorithm, Env
+from rlzoo.types import Algorithm, Env, environment
 
 # Evaluation during training has a key of its own, the same for every run, and far from those that users train with.
 EVALUATION_SEED = 2**31 - 1
@@ -73,7 +73,7 @@ def robustness(
     Raises:
         ValueError: no leaf has that axis, or their lengths differ.
     """
-    _checked(algo, env, state, num_episodes, env.params)
+    _checked(algo, env, state, num_episodes, environment(env, "robustness").params)
     axes = Axes(swept_axes(env.params, task, "task"))
     lengths = {x.shape[0] for axis, x in zip(axes.leaves, jax.tree.leaves(task), strict=True) if axis is not None}
     if len(lengths) != 1:
@@ -128,6 +128,7 @@ def default_task(algo: Algorithm, env: Env) -> Any:
 
 def _checked(algo: Algorithm, env: Env, state: Any, num_episodes: int, task: Any) -> tuple[Any, Axes]:
     """The task to evaluate on and its axes, or a `ValueError` that says what does not fit."""
+    environment(env, "an evaluation")
     if num_episodes < 1:
         raise ValueError(f"num_episodes={num_episodes}; it must be 1 or more")
     if env.obs_space.shape != algo.env.obs_space.shape or env.action_space != algo.env.action_space:
