@@ -144,6 +144,15 @@ class Env(NamedTuple):
     horizon: int  # steps after which an episode is truncated
 
 
+def environment(env: Any, who: str) -> Env:
+    """What was given in the place of an environment, which it must be; otherwise a `ValueError` that names ``who``."""
+    if isinstance(env, Env):
+        return env
+    given = f"rlzoo.envs.make({env!r})" if isinstance(env, str) else "rlzoo.envs.make, of a name or of your own object"
+    what = f"the name {env!r}" if isinstance(env, str) else f"a {type(env).__name__}"
+    raise ValueError(f"{who} takes an environment, an rlzoo.types.Env, not {what}; build it: {given}")
+
+
 class Algorithm(NamedTuple):
     """An algorithm made for an environment: see the module's docstring for the contract."""
 

@@ -63,6 +63,9 @@ BOX3 = Space(low=-1.0, high=1.0, shape=(3,))
         ({"action": Space(n=3, shape=(3,))}, r"its action space is a Space\(n=3, shape=\(3,\)\); allowed are Discrete"),
         ({"action": Space(n=3, start=5, shape=())}, r"its action space is a Space\(n=3, start=5, shape=\(\)\)"),
         ({"action": Space(n=np.array([2, 3]))}, "its action space is a Space"),
+        ({"action": Space(n=NAN)}, r"its action space is a Space\(n=nan\)"),
+        ({"action": Space(n="3")}, r"its action space is a Space\(n='3'\)"),
+        ({"action_space": lambda params: params.missing}, "own/thing: its spaces raise AttributeError"),
         ({"action": Space(n=2.5)}, r"its action space is a Space\(n=2.5\)"),
         ({"action": Space(nvec=[2, 3], shape=(2,))}, r"its action space is a Space\(nvec=\[2, 3\], shape=\(2,\)\)"),
         ({"action": Space(nvec=[2], n=2)}, "its action space is a Space"),
@@ -228,6 +231,23 @@ def test_algorithms_take_environments_alone(name):
     ):
         with pytest.raises(ValueError, match=message):
             module.make(given, module.Config(), *data)
+
+
+def test_what_takes_an_environment_takes_no_name():
+    name = "gymnax/Pendulum-v1"
+    algo = ppo.make(PROBE)
+    for call in (
+        lambda: rlzoo.envs.adversarial(name),
+        lambda: rlzoo.envs.stochastic(name),
+        lambda: rlzoo.envs.vary(name, {"m": [1.0]}),
+        lambda: rlzoo.data.collect(name, None, KEY, 10, 2),
+        lambda: rlzoo.evaluate(algo, name, None, KEY, 1),
+        lambda: rlzoo.robustness(algo, name, None, KEY, 1, None),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"takes an environment, .* not the name '{name}'; build it: rlzoo.envs.ma"
+        ):
+            call()
 
 
 # --- names of fields mean nothing -------------------------------------------------------------------------------------

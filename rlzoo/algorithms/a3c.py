@@ -39,10 +39,10 @@ import optax
 from jaxtyping import Array, Float
 
 from rlzoo import names
-from rlzoo.algorithms.config import Preset, Presets, Structure, environment
+from rlzoo.algorithms.config import Preset, Presets, Structure
 from rlzoo.algorithms.hyper import Bound, Decay, Positive, Rate, Share, Steps, Weight, checked, numbers
 from rlzoo.blocks import networks, optim, returns, rollout
-from rlzoo.types import Algorithm, Env
+from rlzoo.types import Algorithm, Env, environment
 
 INF = float("inf")
 SCHEDULES = ("round-robin", "sequential", "random")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from rlzoo import names
-from rlzoo.types import Box, Env
+from rlzoo.types import Box, Env, environment
 
 MOST = 2**31 - 1  # of what is counted: indices are int32
 NEAR = 10_000  # numbers on either side among which a divisor is looked for
@@ -97,15 +97,6 @@ class Presets(dict[str, Preset]):
 
     def __missing__(self, name: str) -> Preset:
         raise names.unknown("preset", name, self)
-
-
-def environment(env: Any, who: str) -> Env:
-    """What was given to an algorithm's `make`, which must be an environment; otherwise a `ValueError`."""
-    if isinstance(env, Env):
-        return env
-    given = f"rlzoo.envs.make({env!r})" if isinstance(env, str) else "rlzoo.envs.make, of a name or of your own object"
-    what = f"the name {env!r}" if isinstance(env, str) else f"a {type(env).__name__}"
-    raise ValueError(f"{who} takes an environment, an rlzoo.types.Env, not {what}; build it: {given}")
 
 
 def bounded_box(env: Env, who: str, instead: str = "") -> Box:

@@ -41,12 +41,12 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from rlzoo.algorithms.config import Preset, Presets, Structure, environment
+from rlzoo.algorithms.config import Preset, Presets, Structure
 from rlzoo.algorithms.hyper import Positive, Rate, Share, Weight, checked, numbers
 from rlzoo.blocks import masks, networks, optim
 from rlzoo.blocks.distributions import Categorical, bounded_normal
 from rlzoo.data.preferences import Preferences, accuracy, hard_label, task_of
-from rlzoo.types import Algorithm, Discrete, Env
+from rlzoo.types import Algorithm, Discrete, Env, environment
 
 
 @dataclass(frozen=True)

@@ -37,10 +37,10 @@ import jax.numpy as jnp
 import optax
 
 from rlzoo.algorithms.a3c import actor_critic_loss
-from rlzoo.algorithms.config import Preset, Presets, Structure, environment
+from rlzoo.algorithms.config import Preset, Presets, Structure
 from rlzoo.algorithms.hyper import Bound, Decay, Positive, Rate, Share, Steps, Weight, checked, numbers
 from rlzoo.blocks import networks, optim, returns, rollout
-from rlzoo.types import Algorithm, Env
+from rlzoo.types import Algorithm, Env, environment
 
 INF = float("inf")
 

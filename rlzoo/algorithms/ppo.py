@@ -33,10 +33,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from rlzoo.algorithms.config import Preset, Presets, Structure, environment
+from rlzoo.algorithms.config import Preset, Presets, Structure
 from rlzoo.algorithms.hyper import Bound, Rate, Share, Steps, Weight, checked, numbers
 from rlzoo.blocks import moments, networks, optim, returns, rollout
-from rlzoo.types import Algorithm, Env
+from rlzoo.types import Algorithm, Env, environment
 
 INF = float("inf")
 

@@ -44,13 +44,13 @@ import optax
 from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Bool, Float, Int
 
-from rlzoo.algorithms.config import Preset, Presets, Structure, environment
+from rlzoo.algorithms.config import Preset, Presets, Structure
 from rlzoo.algorithms.hyper import Entropy, Level, Positive, Rate, Share, Steps, Weight, filled, numbers
 from rlzoo.algorithms.sac import LOG_STD, NAN, default_target_entropy, soft_target
 from rlzoo.blocks import networks, optim, replay, rollout
 from rlzoo.blocks.distributions import TanhNormal, pre_tanh
 from rlzoo.envs.adversarial import Game, adversarial
-from rlzoo.types import Algorithm, Env, Transition
+from rlzoo.types import Algorithm, Env, Transition, environment
 
 ROUNDS = 3  # iterations whose episodes the curriculum is moved by
 GRID = 256  # candidates for its next shape

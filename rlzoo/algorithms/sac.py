@@ -40,11 +40,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float
 
-from rlzoo.algorithms.config import Preset, Presets, Structure, environment
+from rlzoo.algorithms.config import Preset, Presets, Structure
 from rlzoo.algorithms.hyper import Entropy, Positive, Rate, Share, filled, numbers
 from rlzoo.blocks import networks, optim, replay, rollout
 from rlzoo.blocks.distributions import MASKED, Categorical, TanhNormal, finite, pre_tanh
-from rlzoo.types import Algorithm, Box, Discrete, Env, Space, Transition
+from rlzoo.types import Algorithm, Box, Discrete, Env, Space, Transition, environment
 
 LOG_STD = (-20.0, 2.0)  # bounds of the policy's, before the squashing; as in the authors' code
 NAN = float("nan")

@@ -11,7 +11,7 @@ import numpy as np
 from rlzoo import machine
 from rlzoo.blocks import rollout
 from rlzoo.data.dataset import About, Dataset, finite
-from rlzoo.types import Env, Transition
+from rlzoo.types import Env, Transition, environment
 
 Policy = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -38,6 +38,7 @@ def collect(
         ValueError: the rows do not divide among the environments, do not fit into memory, or hold a number that is not
             finite.
     """
+    environment(env, "collect")
     if num_envs < 1 or num_rows < 1 or num_rows % num_envs:
         raise ValueError(
             f"num_rows={num_rows} is no multiple of num_envs={num_envs}, 1 or more; every environment takes its share"

@@ -14,7 +14,7 @@ from rlzoo.drivers import memory
 from rlzoo.drivers.sweep import Axes, lanes_of, swept_axes, swept_lengths
 from rlzoo.drivers.train import check_state, float32
 from rlzoo.machine import SHARE, device_memory, in_bytes
-from rlzoo.types import Algorithm, Env
+from rlzoo.types import Algorithm, Env, environment
 
 # Evaluation during training has a key of its own, the same for every run, and far from those that users train with.
 EVALUATION_SEED = 2**31 - 1
@@ -93,7 +93,7 @@ def robustness(
     Raises:
         ValueError: no leaf has that axis, or their lengths differ.
     """
-    _checked(algo, env, state, num_episodes, env.params)
+    _checked(algo, env, state, num_episodes, environment(env, "robustness").params)
     axes = Axes(swept_axes(env.params, task, "task"))
     lengths = set(swept_lengths(task, axes.tree, "task").values())
     if len(lengths) != 1:
@@ -226,6 +226,7 @@ def _at_a_time(algo: Algorithm, program: Any, num_episodes: int, *arguments: Any
 
 def _checked(algo: Algorithm, env: Env, state: Any, num_episodes: int, task: Any) -> tuple[Any, Axes]:
     """The task to evaluate on and its axes, or a `ValueError` that says what does not fit."""
+    environment(env, "an evaluation")
     if num_episodes < 1:
         raise ValueError(f"num_episodes={num_episodes}; it must be 1 or more")
     check_state(algo, state, lanes=False)

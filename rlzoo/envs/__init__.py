@@ -92,7 +92,14 @@ def _own(env: Any, options: dict[str, Any]) -> Env:
     if params is None and not hasattr(env, "default_params"):
         raise ValueError(f"{type(env).__name__} has no default_params; give them: make(env, params=...)")
     params = env.default_params if params is None else params
-    return _checked(gymnax.adapt(env, params, f"own/{getattr(env, 'name', type(env).__name__)}"))
+    name = f"own/{getattr(env, 'name', type(env).__name__)}"
+    try:
+        adapted = gymnax.adapt(env, params, name)
+    except Exception as error:  # of a user's own spaces
+        if str(error).startswith(name):
+            raise
+        raise ValueError(f"{name}: its spaces raise {type(error).__name__}: {error}; see its params") from error
+    return _checked(adapted)
 
 
 def _mistaken(env: Any) -> str:

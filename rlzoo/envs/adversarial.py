@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from rlzoo.envs import recipes
-from rlzoo.types import Box, Env, TimeStep
+from rlzoo.types import Box, Env, TimeStep, environment
 
 
 class Params(NamedTuple):
@@ -72,7 +72,7 @@ def adversarial(
         ValueError: discrete actions, an unbounded box, no known site of forces, unknown bodies or axes, or a limit that
             is not positive.
     """
-    space = env.action_space
+    space = environment(env, "adversarial").action_space
     if not (isinstance(space, Box) and space.bounded):
         kind = "an unbounded box" if isinstance(space, Box) else f"discrete, {space.n} actions"
         raise ValueError(f"{env.name}: its action space is {kind}; an adversary needs a continuous, bounded one")

@@ -18,7 +18,7 @@ def read(space: Any, where: str) -> Space:
     """
     shape, several = getattr(space, "shape", None), hasattr(space, "nvec") or hasattr(space, "spaces")
     if hasattr(space, "n") and not several:
-        whole = np.ndim(space.n) == 0 and int(space.n) == space.n
+        whole = np.ndim(space.n) == 0 and np.isreal(space.n) and np.isfinite(space.n) and int(space.n) == space.n
         if whole and shape in (None, ()) and getattr(space, "start", 0) == 0:
             return Discrete(int(space.n))
     elif hasattr(space, "low") and hasattr(space, "high") and not several:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from rlzoo.envs import recipes
-from rlzoo.types import Box, Env
+from rlzoo.types import Box, Env, environment
 
 
 class Params(NamedTuple):
@@ -35,6 +35,7 @@ def stochastic(env: Env, reward_noise: float = 0.0, action_noise: float = 0.0, s
         ValueError: a strength below zero, or a probability above one; action noise on an unbounded box.
     """
     given = {"reward_noise": reward_noise, "action_noise": action_noise, "sticky": sticky}
+    environment(env, "stochastic")
     space, continuous = env.action_space, isinstance(env.action_space, Box)
     for name, value in given.items():
         probability = name == "sticky" or (name == "action_noise" and not continuous)

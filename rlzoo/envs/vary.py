@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlzoo import names
-from rlzoo.types import Env
+from rlzoo.types import Env, environment
 
 Place = tuple[tuple[str, ...], tuple[Any, ...]]  # attributes down to a leaf, and an index into it
 
@@ -29,6 +29,7 @@ def vary(env: Env, values: Mapping[str, Sequence[float]]) -> Any:
         ValueError: an unknown name, with those allowed; a number that is not finite; one that is not positive where
             the default is; a mass where brax takes all masses for 1.
     """
+    environment(env, "vary")
     if not values:
         raise ValueError(f"nothing to vary; {env.name} has {', '.join(parameters(env.params))}")
     columns = np.array(list(itertools.product(*values.values())), np.float32)  # [M, names]
