@@ -303,7 +303,7 @@ def _begun(module: ModuleType, runs: Any, about: dict[str, Any]) -> Any:
             raise ValueError(
                 f"{name} is {about[name]!r}, but the run in {directory} has {before[name]!r}; begin from one alike"
             )
-    former = build(before)
+    former = _rebuilt(directory, before)
     state = rlzoo.load(directory / "checkpoints", former)
     if former.num_hypers != runs.num_hypers:
         state = rlzoo.branch(state, runs.num_hypers)
@@ -371,6 +371,14 @@ def build(about: dict[str, Any]) -> Any:
     dataset = named.load_data(module, about["data"], about.get("data_rule")) if named.is_offline(module) else None
     algo = named.make(module, env, config, single, dataset)
     return rlzoo.sweep(algo, rlzoo.grid(algo.hyper, **several) if several else algo.hyper)
+
+
+def _rebuilt(directory: Path, about: dict[str, Any]) -> Any:
+    """As `build`, of what a run's directory has on record."""
+    try:
+        return build(about)
+    except ValueError as error:
+        raise ValueError(f"{directory / runfile.FILE}: {error}") from error
 
 
 def _keys(about: dict[str, Any]) -> Any:
@@ -550,7 +558,7 @@ def _eval(argv: list[str]) -> int:
         raise ValueError(f"--episodes {options.episodes}; it must be 1 or more")
     about = _about(options.directory)
     _cache_programs()
-    runs = build(about)
+    runs = _rebuilt(options.directory, about)
     state = rlzoo.load(options.directory / "checkpoints", runs)
     key = _episodes_key(options.seed)
     episodes = rlzoo.evaluate(runs, runs.env, state, key, options.episodes, deterministic=not options.stochastic)
@@ -620,7 +628,7 @@ def _agent(directory: Path, about: dict[str, Any], lane: Sequence[int]) -> tuple
     """One agent of a run: the algorithm under its setting, and its State."""
     import rlzoo
 
-    runs = build(about)
+    runs = _rebuilt(directory, about)
     state = rlzoo.lane(rlzoo.load(directory / "checkpoints", runs), *lane)
     return rlzoo.setting(runs, lane[0]), state
 

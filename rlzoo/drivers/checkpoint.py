@@ -261,7 +261,13 @@ def _manager(path: Path, keep: int | None = None) -> Any:
     import orbax.checkpoint as ocp
 
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, step_prefix="save", create=keep is not None)
-    return ocp.CheckpointManager(path, options=options)
+    try:
+        return ocp.CheckpointManager(path, options=options)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:  # of one of orbax's own files
+        raise ValueError(
+            f"{path} cannot be opened: {_first_line(error)}; move the save whose _CHECKPOINT_METADATA is damaged, "
+            "or all of them, out of it"
+        ) from error
 
 
 def _manifest(manager: Any, index: int) -> dict[str, Any]:
