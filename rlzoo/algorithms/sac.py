@@ -18,12 +18,11 @@ the one sampled action, and weight pi_k for each of the discrete ones.
 
 Departures from the paper: critics are regressed on actions in [-1, 1], whatever the box, and log pi is the density in
 the box's own units. The target entropy is that of the action in [-1, 1], as in the paper's tasks, so that it means the
-same in every box. The buffer is smaller: 10^6 rows are dear where every lane of a sweep has its own. Minibatches are
-drawn with replacement, as is common practice. The first steps, which fill the buffer, act uniformly at random and
-belong to `init`. Episodes cut by a time limit bootstrap from their true last observation.
-
-Defaults are those of the first paper's Table 1 where it has them; the discrete target entropy is the second paper's,
-``init_alpha`` the authors' code's; ``capacity``, ``warmup``, ``warmup_hold`` and the presets are ours.
+same in every box; where an own actor masks actions, give it: the default counts them all. The buffer is smaller: 10^6
+rows are dear where every lane of a sweep has its own. Minibatches are drawn with replacement, as is common practice.
+The first steps, which fill the buffer, act uniformly at random and belong to `init`. Episodes cut by a time limit
+bootstrap from their true last observation. Defaults are those of the first paper's Table 1 where it has them; the
+discrete target entropy is the second paper's, ``init_alpha`` the authors' code's; the others and the presets are ours.
 """
 
 import math
@@ -339,8 +338,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         action = space.to_policy(action)
         pi = distribution(state.params.actor, obs)
         log_prob = pi.log_prob(action) if discrete else pi.log_prob_pre_tanh(pre_tanh(action))
-        bonus = -jnp.exp(state.params.log_alpha) * log_prob
-        return q_of(state.params.critics, obs, action).mean(axis=0), bonus
+        return q_of(state.params.critics, obs, action).mean(axis=0), -jnp.exp(state.params.log_alpha) * log_prob
 
     functions = init, step, lambda state: state.params.actor, policy
     return Algorithm("sac", config, env, hyper, env.params, *functions, rows, config.warmup, value)
