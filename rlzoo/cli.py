@@ -209,7 +209,6 @@ def _train(argv: list[str]) -> int:
     }
     directory = options.directory or _fresh_directory(algorithm, named.short(env))
     _refuse_file(directory)
-    runfile.refuse_code_of(directory, env)
     again = [*argv, *([] if options.directory else ["--directory", str(directory)])]
     command = shlex.join(["rlzoo", "train", *[word for word in again if word != "--resume"], "--resume"])
     short = shlex.join(["rlzoo", "train", "--directory", str(directory), "--resume"])  # the rest is on record
@@ -297,13 +296,13 @@ def _begun(module: ModuleType, runs: Any, about: dict[str, Any]) -> Any:
     if not hasattr(module, "begin"):
         raise ValueError(f"{about['algorithm']} has one phase; leave --begin out")
     directory = Path(about["begin"])
-    before = _about(directory)
+    before = runfile.read(directory)
     for name in ("algorithm", "env", "data", "seeds"):
         if before[name] != about[name]:
             raise ValueError(
                 f"{name} is {about[name]!r}, but the run in {directory} has {before[name]!r}; begin from one alike"
             )
-    former = _rebuilt(directory, before)
+    former = _rebuilt(directory, before, about["env"])
     state = rlzoo.load(directory / "checkpoints", former)
     if former.num_hypers != runs.num_hypers:
         state = rlzoo.branch(state, runs.num_hypers)
@@ -316,15 +315,21 @@ def _on_record(argv: list[str]) -> dict[str, Any] | None:
     early.add_argument("--directory", type=Path)
     early.add_argument("--resume", action="store_true")
     early.add_argument("--env")
+    early.add_argument("--preset")
     known, _ = early.parse_known_args(argv)
-    if not known.resume or known.env is not None or known.directory is None:
+    if not known.resume or known.directory is None:
+        return None
+    if known.env is not None and ":" not in known.env:
         return None
     if not (known.directory / "run.json").exists():
         raise ValueError(
             f"there is no run.json in {known.directory}, which says what to resume; give the whole command: "
             f"rlzoo train ALGORITHM --env ENV … --directory {known.directory} --resume"
         )
-    found = _about(known.directory)
+    found = runfile.read(known.directory)
+    _refuse_code(known.directory, found, known.env)
+    if known.preset:
+        raise ValueError(f"the numbers of {known.directory} are on record; leave --preset {known.preset} out")
     if not argv[0].startswith("-"):
         refuse_other({"algorithm": argv[0]}, found, f"the run in {known.directory}")
     return found
@@ -337,13 +342,15 @@ def _opened(directory: Path, about: dict[str, Any], resume: bool, there: bool) -
     """
     import jax
 
+    from rlzoo.drivers import checkpoint
+
     path = directory / "run.json"
     if there and not resume:
         raise ValueError(f"{directory} holds a run already; go on with --resume, or choose another directory")
     before = None
     if resume and path.exists():
         asked = {k: x for k, x in about.items() if k not in ("steps", "options")}
-        refuse_other(asked, _about(directory), f"the run in {directory}")
+        refuse_other(asked, runfile.read(directory), f"the run in {directory}")
         before = path.read_text(encoding="utf-8")
     leads = jax.process_index() == 0
     if leads:
@@ -353,7 +360,7 @@ def _opened(directory: Path, about: dict[str, Any], resume: bool, there: bool) -
     except ValueError:
         if leads and before is not None:
             write_text(path, before)
-        elif leads and there:
+        elif leads and (there or not checkpoint.any_in(directory / "checkpoints")):
             path.unlink(missing_ok=True)
         raise
 
@@ -363,8 +370,7 @@ def build(about: dict[str, Any]) -> Any:
     import rlzoo
 
     module = rlzoo.ALGORITHMS[about["algorithm"]]
-    before = {"backend": "spring"} if about["env"].startswith("brax/") else {}  # what the name alone once meant
-    env = named.environment(about["env"], before | about["env_options"])
+    env = named.environment(about["env"], about["env_options"])
     config = runfile.config_of(about)
     single = {name: values[0] for name, values in about["hyper"].items() if len(values) == 1}
     several = {name: values for name, values in about["hyper"].items() if len(values) > 1}
@@ -373,8 +379,17 @@ def build(about: dict[str, Any]) -> Any:
     return rlzoo.sweep(algo, rlzoo.grid(algo.hyper, **several) if several else algo.hyper)
 
 
-def _rebuilt(directory: Path, about: dict[str, Any]) -> Any:
-    """As `build`, of what a run's directory has on record."""
+def _refuse_code(directory: Path, about: dict[str, Any], env: str | None) -> None:
+    """A record holds numbers: whoever opens somebody else's must not run code that it names, unless they name it too."""
+    if ":" in about["env"] and named.written(env or "") != about["env"]:
+        raise ValueError(
+            f"{directory} was trained in {about['env']}, which is code; if it is yours, say so: --env {about['env']}"
+        )
+
+
+def _rebuilt(directory: Path, about: dict[str, Any], env: str | None) -> Any:
+    """As `build`, of what a run's directory has on record; with its environment, where that is code."""
+    _refuse_code(directory, about, env)
     try:
         return build(about)
     except ValueError as error:
@@ -545,6 +560,7 @@ def _eval(argv: list[str]) -> int:
 
     parser = Parser(prog="rlzoo eval", description="Evaluate what a run left.")
     parser.add_argument("directory", type=Path)
+    parser.add_argument("--env", help="where the environment is one's own: its path.py:object once more")
     parser.add_argument("--episodes", type=int, default=128, help="per agent (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the episodes")
     parser.add_argument("--stochastic", action="store_true", help="sample actions; default: the policy's mode")
@@ -556,9 +572,9 @@ def _eval(argv: list[str]) -> int:
         raise ValueError(f"--output {output} is a directory; give the file's name, such as {output / 'eval.csv'}")
     if options.episodes < 1:
         raise ValueError(f"--episodes {options.episodes}; it must be 1 or more")
-    about = _about(options.directory)
+    about = runfile.read(options.directory)
     _cache_programs()
-    runs = _rebuilt(options.directory, about)
+    runs = _rebuilt(options.directory, about, options.env)
     state = rlzoo.load(options.directory / "checkpoints", runs)
     key = _episodes_key(options.seed)
     episodes = rlzoo.evaluate(runs, runs.env, state, key, options.episodes, deterministic=not options.stochastic)
@@ -596,7 +612,7 @@ def _plot(argv: list[str]) -> int:
     parser = Parser(prog="rlzoo plot", description="Draw a run's curves.")
     parser.add_argument("directory", type=Path)
     options = parser.parse_args(argv)
-    _draw(options.directory, _about(options.directory))
+    _draw(options.directory, runfile.read(options.directory))
     return 0
 
 
@@ -605,6 +621,7 @@ def _render(argv: list[str]) -> int:
 
     parser = Parser(prog="rlzoo render", description="Film an episode of a run.")
     parser.add_argument("directory", type=Path)
+    parser.add_argument("--env", help="where the environment is one's own: its path.py:object once more")
     parser.add_argument(
         "--output",
         type=Path,
@@ -615,20 +632,20 @@ def _render(argv: list[str]) -> int:
     parser.add_argument("--stochastic", action="store_true", help="sample actions; default: the policy's mode")
     options = parser.parse_args(argv)
 
-    about = _about(options.directory)
+    about = runfile.read(options.directory)
     output = options.output or options.directory / f"episode.{'html' if about['env'].startswith('brax/') else 'gif'}"
     _cache_programs()
-    algo, state = _agent(options.directory, about, options.lane)
+    algo, state = _agent(options.directory, about, options.lane, options.env)
     key = _episodes_key(options.seed)
     print(rlzoo.render(output, algo, algo.env, state, key, deterministic=not options.stochastic))
     return 0
 
 
-def _agent(directory: Path, about: dict[str, Any], lane: Sequence[int]) -> tuple[Any, Any]:
+def _agent(directory: Path, about: dict[str, Any], lane: Sequence[int], env: str | None) -> tuple[Any, Any]:
     """One agent of a run: the algorithm under its setting, and its State."""
     import rlzoo
 
-    runs = _rebuilt(directory, about)
+    runs = _rebuilt(directory, about, env)
     state = rlzoo.lane(rlzoo.load(directory / "checkpoints", runs), *lane)
     return rlzoo.setting(runs, lane[0]), state
 
@@ -642,6 +659,7 @@ def _collect(argv: list[str]) -> int:
     parser.add_argument(
         "source", nargs="+", help="a run's directory, or an environment for random actions; several: one after another"
     )
+    parser.add_argument("--env", help="where a run's environment is one's own: its path.py:object once more")
     parser.add_argument("--output", type=Path, required=True, help="the .npz file")
     parser.add_argument("--rows", type=int, help="transitions of each source (default: 100000)")
     parser.add_argument("--num-envs", type=int, default=20, help="side by side (default: %(default)s)")
@@ -680,7 +698,7 @@ def _recorded(source: str, key: Any, about: Any, options: argparse.Namespace) ->
         backend = {"backend": same(options.backend, BACKENDS)} if options.backend else {}
         env = named.environment(named.written(source), backend)
         return rlzoo.data.collect(env, None, key, rows, options.num_envs, about=about)
-    algo, state = _agent(Path(source), _about(Path(source)), options.lane)
+    algo, state = _agent(Path(source), runfile.read(Path(source)), options.lane, options.env)
     if not options.replay:
         actor = algo.actor(state)
         policy = lambda obs, key: algo.policy(actor, obs, key, options.deterministic)  # noqa: E731
@@ -754,10 +772,6 @@ def _list(argv: list[str]) -> int:
     for (name, backend), reason in brax.UNSUPPORTED.items():
         print(f"not supported: brax/{name} on {backend}: {reason}")
     return 0
-
-
-def _about(directory: Path) -> dict[str, Any]:
-    return runfile.read(directory)
 
 
 def _refuse_file(directory: Path) -> None:

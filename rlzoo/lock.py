@@ -50,13 +50,14 @@ def held(directory: Path) -> Iterator[None]:
         file = _taken(directory)
         try:
             _here[directory] = threading.get_ident()
-            threading.Thread(target=_beat, args=(directory / FILE, stop), daemon=True, name="lock").start()
+            threading.Thread(target=_beat, args=(directory / FILE, file, stop), daemon=True, name="lock").start()
             yield
         finally:
             stop.set()
             _here.pop(directory, None)
             with suppress(OSError):
-                (directory / FILE).unlink()
+                if _same(directory / FILE, file):  # and not of another host that has taken over
+                    (directory / FILE).unlink()
             os.close(file)
     finally:
         with suppress(OSError):
@@ -74,7 +75,7 @@ def _taken(directory: Path) -> int:
             other_host = holder.get("host") not in (None, socket.gethostname())
             if free is False and not (other_host and _age(path) > DEAD):
                 raise _in_use(directory, holder)
-            if free is None and not other_host and _is_running(holder.get("process")):
+            if free is None and not other_host and _is_running(holder.get("process")) and _age(path) <= DEAD:
                 raise _in_use(directory, holder)
             if other_host and _lives(path, holder):
                 raise _in_use(directory, holder)
@@ -179,7 +180,8 @@ def _is_running(process: Any) -> bool:
     return True
 
 
-def _beat(path: Path, stop: threading.Event) -> None:
+def _beat(path: Path, file: int, stop: threading.Event) -> None:
     while not stop.wait(BEAT):
         with suppress(OSError):
-            os.utime(path)
+            if _same(path, file):
+                os.utime(path)

@@ -18,7 +18,7 @@ from helpers import assert_same_bits, plane_preferences
 import rlzoo
 from rlzoo import cli, lock
 from rlzoo.data import About
-from rlzoo.drivers import named
+from rlzoo.drivers import named, runfile
 from rlzoo.report.sinks import read_csv
 
 SMALL = "--config.num-envs 4 --config.num-steps 16 --config.num-epochs 1 --config.num-minibatches 2 --config.hidden 16"
@@ -364,14 +364,31 @@ def test_what_others_log_is_not_in_the_progress(capsys):
         logging.set_verbosity(before)
 
 
-def test_a_record_runs_no_code_that_came_with_it(capsys, tmp_path):
-    about = {"algorithm": "ppo", "env": f"{tmp_path}/theirs/evil.py:Env", "env_options": {}}
+def test_a_record_runs_no_code_that_its_reader_did_not_name(capsys, tmp_path):
+    env = f"{tmp_path}/theirs/evil.py:Env"
+    about = {"algorithm": "ppo", "env": env, "config": {}, "hyper": {}, "seeds": 1, "seed": 0, "steps": 2000}
     (tmp_path / "theirs").mkdir()
-    (tmp_path / "theirs" / "run.json").write_text(json.dumps(about))
     (tmp_path / "theirs" / "evil.py").write_text("raise SystemExit(77)")
-    for line in ("eval theirs", "render theirs", "plot theirs", "collect theirs --output x.npz"):
-        code, _, err = call(line, capsys)
-        assert code == 2 and "evil.py is in the run's own directory theirs" in err
+    for env in (env, "evil:Env", "http.server:test"):
+        (tmp_path / "theirs" / "run.json").write_text(json.dumps(about | {"env": env}))
+        other = "--env other.py:Env"
+        for line in (
+            "eval theirs",
+            "render theirs",
+            "collect theirs --output x.npz",
+            "train --directory theirs --resume",
+        ):
+            for said in (line, f"{line} {other}"):
+                code, _, err = call(said, capsys)
+                assert code == 2 and f"{env}, which is code; if it is yours, say so: --env {env}" in err, (said, err)
+
+
+def test_a_run_on_brax_without_a_backend_on_record_is_of_spring(tmp_path):
+    about = {"algorithm": "ppo", "env": "brax/hopper", "config": {}, "hyper": {}, "seeds": 1, "seed": 0, "steps": 2000}
+    (tmp_path / "run.json").write_text(json.dumps(about))
+    assert runfile.read(tmp_path)["env_options"] == {"backend": "spring"}
+    (tmp_path / "run.json").write_text(json.dumps(about | {"env_options": {"backend": "mjx"}}))
+    assert runfile.read(tmp_path)["env_options"] == {"backend": "mjx"}
 
 
 def test_names_in_other_capitals_are_taken_for_what_they_are(capsys):
@@ -437,12 +454,12 @@ def test_d4rls_files_by_either_rule_and_minaris_by_their_id(capsys, tmp_path, mo
     for number, data in enumerate(("me/pendulum-v0", "own.hdf5", "own.hdf5 --data-rule qlearning")):
         code, _, err = call(f"{bc} out{number} --data {data}", capsys)
         assert code == 0, err
-        kept[data] = cli.build(cli._about(Path(f"out{number}"))).task.num_rows
+        kept[data] = cli.build(runfile.read(Path(f"out{number}"))).task.num_rows
     assert list(kept.values()) == [40, 40, 38]  # two time-outs are left out
     about = json.loads(Path("out2/run.json").read_text())
     del about["data_rule"]  # as of a run from before there was another rule
     Path("out2/run.json").write_text(json.dumps(about))
-    assert cli.build(cli._about(Path("out2"))).task.num_rows == 38
+    assert cli.build(runfile.read(Path("out2"))).task.num_rows == 38
     code, _, err = call(f"{bc} out2 --data own.hdf5 --resume", capsys)
     assert code == 2 and "data_rule is None, but the run in out2 has 'qlearning'; resume with the same" in err
     for data, message in (
@@ -548,9 +565,9 @@ def test_two_phases_from_preferences(capsys):
         f"{train} --steps 10 --begin cloned --config.reference --hyper.bias 0.5 1 --directory out", capsys
     )
     assert code == 0, err
-    state = rlzoo.load("out/checkpoints", cli.build(cli._about(Path("out"))))
+    state = rlzoo.load("out/checkpoints", cli.build(runfile.read(Path("out"))))
     assert int(state.step) == 10 and int(state.began[0, 0]) == 4 and state.key.shape == (2, 2)
-    cloned = rlzoo.load("cloned/checkpoints", cli.build(cli._about(Path("cloned"))))
+    cloned = rlzoo.load("cloned/checkpoints", cli.build(runfile.read(Path("cloned"))))
     for first, reference in zip(jax.tree.leaves(cloned.params), jax.tree.leaves(state.reference), strict=True):
         np.testing.assert_array_equal(reference, np.concatenate([first, first]))
     code, _, err = call("train p_iql --env gymnax/Pendulum-v1 --data said.npz --config.hidden 8 --steps 4", capsys)
@@ -573,7 +590,7 @@ def test_collect_what_an_agent_has_seen(capsys):
     assert code == 0, err
     code, out, err = call("collect out --replay --output seen.npz", capsys)
     assert code == 0 and "60 transitions in 1 episodes" in out, err
-    state = rlzoo.load("out/checkpoints", cli.build(cli._about(Path("out"))))
+    state = rlzoo.load("out/checkpoints", cli.build(runfile.read(Path("out"))))
     np.testing.assert_array_equal(rlzoo.data.load("seen.npz").reward, state.replay.reward[0, 0, :60])
 
 

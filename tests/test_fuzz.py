@@ -28,8 +28,8 @@ from hypothesis import strategies as st
 
 import rlzoo
 from rlzoo import cli, data
+from rlzoo.drivers import runfile, study
 from rlzoo.drivers import settings as sweep_files
-from rlzoo.drivers import study
 from rlzoo.report import sinks
 
 MOST, SECONDS = 512 * 2**20, 10.0  # of one case
@@ -480,8 +480,8 @@ def test_run_json(place, draw):
     written_json(draw.draw, directory / "run.json", often_changed(draw.draw, RUN))
 
     def read():
-        about = cli._about(directory)
-        return cli._rebuilt(directory, about), cli._labels(about), cli._keys(about)
+        about = runfile.read(directory)
+        return cli._rebuilt(directory, about, None), cli._labels(about), cli._keys(about)
 
     found = read_or_refused(read, "run.json")
     if found is not None:

@@ -45,7 +45,7 @@ import optax
 from jaxtyping import Array, Float
 
 from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
-from rlzoo.algorithms.hyper import Limit, Positive, Rate, Real, Share, Steps, checked, numbers
+from rlzoo.algorithms.hyper import Decay, Limit, Positive, Rate, Real, Steps, checked, numbers
 from rlzoo.blocks import neighbours, networks, optim
 from rlzoo.blocks.neighbours import Table
 from rlzoo.data.dataset import Dataset, Moments, normalise, task_of
@@ -89,7 +89,7 @@ class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis; of training
     score_learning_rate: Rate = 1e-3  # of Adam, falling to 0
     dynamics_learning_rate: Rate = 1e-3  # of Adam
     anneal_steps: Steps = 100_000.0  # updates after which the score's learning rate is 0
-    ema_decay: Share = 0.999  # of the score's averaged parameters, which are those used
+    ema_decay: Decay = 0.999  # of the score's averaged parameters, which are those used
     sigma_min: Positive = 0.01  # least noise of training; states have standard deviation 1, actions half-width 1
     sigma_max: Positive = 1.0  # greatest noise of training; the single level is the geometric mean of both
 

@@ -143,6 +143,8 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
 
         (error, (right, rewards)), grads = jax.value_and_grad(loss, has_aux=True)(params.reward)
         reward, reward_state = optim.descend(adam.reward, params.reward, opt_state.reward, grads)
+        learns = state.step < hyper.reward_steps  # whatever an optimiser of one's own does at a rate of 0
+        reward = jax.tree.map(lambda new, old: jnp.where(learns, new, old), reward, params.reward)
 
         # 2. IQL on the transitions of both segments, with the rewards and advantages of before.
         rows = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731

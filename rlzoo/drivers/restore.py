@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from rlzoo import names
 from rlzoo.algorithms import ALGORITHMS
-from rlzoo.drivers import checkpoint, named
+from rlzoo.drivers import checkpoint, named, runfile
 from rlzoo.drivers.manifest import fingerprint, put, static
 from rlzoo.drivers.sweep import sweep
 from rlzoo.envs import adversarial, make, recipes, stochastic
@@ -150,8 +150,12 @@ def _tuple(value: Any) -> Any:
 
 def _data(module: Any, data: Any, path: Path, where: Path) -> Any:
     """What was learned from: as given, or of the path that the command line wrote."""
-    if data is None and (path / "run.json").exists():
-        data = read_json(path / "run.json").get("data")
+    about: dict[str, Any] = {}
+    if (path / runfile.FILE).exists():
+        about = runfile.read(path)
+        data = about["data"] if data is None else data
+    elif (path.parent / "sweep.json").exists():  # of a part; data are there by their fingerprint alone
+        about = read_json(path.parent / "sweep.json").get("study", {})
     if data is None:
         raise ValueError(f"{where} was learned from data that are not on record; give them, or their path: data=")
-    return named.load_data(module, data) if isinstance(data, str | Path) else data
+    return named.load_data(module, data, about.get("data_rule")) if isinstance(data, str | Path) else data

@@ -103,6 +103,7 @@ def run(
             or ``start``, is another algorithm's; ``sinks`` that need a directory, without one.
     """
     directory = None if directory is None else Path(directory)
+    training.check_key(algo, key)
     refuse(eval_episodes, 1 if algo.num_hypers is None else algo.num_hypers * len(key))
     if report_every is None:
         report_every = max(1, num_updates // 20)
@@ -143,7 +144,7 @@ def run(
         )
         reports, outputs = jax.process_index() == 0, []  # one of several processes
         for sink in sinks if reports else ():
-            outputs.append(open_sink(sink, directory, done if resumed else -1))
+            outputs.append(open_sink(sink, directory, done if resumed and done else -1))
             stack.callback(outputs[-1].close)
         told = [output for output in outputs if hasattr(output, "begin")]
         about = manifest(algo, state) | {"seeds": list(key.shape), "num_updates": num_updates} if told else {}

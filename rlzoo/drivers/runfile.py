@@ -50,7 +50,6 @@ def read(directory: Path) -> dict[str, Any]:
         more = f"; if its {FILE} is lost, {AGAIN.replace(', once it is removed,', '')}" if directory.is_dir() else ""
         raise ValueError(f"{directory} holds no run: there is no {FILE} in it{more}")
     written = read_json(path)
-    refuse_code_of(directory, str(written.get("env")))
     about = OPTIONAL | written
     for name, kind in KINDS.items():
         if name not in about:
@@ -63,7 +62,7 @@ def read(directory: Path) -> dict[str, Any]:
             raise _wrong(path, f"options.{name}", about["options"][name])
     if about["algorithm"] not in ALGORITHMS:
         raise ValueError(f"{path}: {names.unknown('algorithm', about['algorithm'], ALGORITHMS)}")
-    if not (0 < about["seeds"] < 2**31 and 0 <= about["seed"] < 2**32 and 0 < about["steps"] < 2**62):
+    if not (0 < about["seeds"] < 2**31 and 0 <= about["seed"] <= names.LARGEST_SEED and 0 < about["steps"] < 2**62):
         raise _wrong(path, "seeds, seed or steps", [about[name] for name in ("seeds", "seed", "steps")])
     module = ALGORITHMS[about["algorithm"]]
     for name, values in about["hyper"].items():
@@ -75,16 +74,11 @@ def read(directory: Path) -> dict[str, Any]:
         config_of(about)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}; {AGAIN}") from error
+    if about["env"].startswith("brax/"):  # what the name alone once meant
+        about["env_options"] = {"backend": "spring"} | about["env_options"]
     if "data_rule" not in written and str(about["data"]).endswith((".hdf5", ".h5")):
         about["data_rule"] = "qlearning"  # the only one when the run was begun
     return about
-
-
-def refuse_code_of(directory: Path, env: str) -> None:
-    """A directory of a run holds numbers, and whoever opens one of somebody else's must not run what came with it."""
-    file = Path(env.rpartition(":")[0]).resolve()
-    if file.suffix == ".py" and directory.resolve() in file.parents:
-        raise ValueError(f"{file} is in the run's own directory {directory}; keep the environment's file outside of it")
 
 
 def config_of(about: dict[str, Any]) -> Any:

@@ -56,7 +56,7 @@ def init(algo: Algorithm, key: jax.Array, quiet: bool = False) -> Any:
     Raises:
         ValueError: the device's memory cannot hold the State; with the capacity that fits.
     """
-    _check_key(algo, key)
+    check_key(algo, key)
     checked(algo.hyper, made=True)
     check_task(algo)
     arguments = devices.filled(algo, key, quiet), float32(algo.hyper), algo.task
@@ -277,7 +277,8 @@ def check_state(algo: Algorithm, state: Any, lanes: bool = True) -> None:
                 )
 
 
-def _check_key(algo: Algorithm, key: jax.Array) -> None:
+def check_key(algo: Algorithm, key: jax.Array) -> None:
+    """Refuse what is no key for one agent, or no keys [S] for a sweep."""
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise ValueError(f"key is {type(key).__name__}; it must be a typed key: jax.random.key(0)")
     if algo.num_hypers is None and key.ndim != 0:

@@ -202,13 +202,14 @@ def metrics_of(row: Row) -> dict[str, Any]:
 
 def series(path: str | Path, metric: str) -> tuple[np.ndarray, np.ndarray]:
     """One metric of a ``log.csv`` as (env_steps [K], values [K, H, S]); reports without it are left out."""
-    rows = [row for row in read_csv(path) if not np.isnan(row.get(metric, np.nan))]
+    every = read_csv(path)
+    rows = [row for row in every if not np.isnan(row.get(metric, np.nan))]
     if not rows:
         raise ValueError(f"{path} holds no {metric!r}")
     steps = sorted({row["env_steps"] for row in rows})
-    shape = [len(steps), *(int(max(row[axis] for row in rows)) + 1 for axis in ("setting", "seed"))]
-    if shape[1] * shape[2] > len(rows):  # each report has all lanes
-        raise ValueError(f"{path} is damaged: {len(rows)} rows cannot be of {shape[1]} settings x {shape[2]} seeds")
+    shape = [len(steps), *(int(max(row[axis] for row in every)) + 1 for axis in ("setting", "seed"))]
+    if shape[1] * shape[2] > len(every):  # each report has all lanes
+        raise ValueError(f"{path} is damaged: {len(every)} rows cannot be of {shape[1]} settings x {shape[2]} seeds")
     values = np.full(shape, np.nan)
     for row in rows:
         values[steps.index(row["env_steps"]), int(row["setting"]), int(row["seed"])] = row[metric]
