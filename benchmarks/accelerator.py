@@ -43,6 +43,8 @@ import device_tables  # noqa: E402
 import tables  # noqa: E402
 from speed import PPO, SAC, SPRING  # noqa: E402
 
+from rlzoo import names  # noqa: E402
+
 WORKER = Path(__file__).parent / "workers" / "on_device.py"
 MJX = {"backend": "mjx"}
 WIDE = {"num_envs": 2048, "num_steps": 16, "num_minibatches": 32}  # one agent that fills a device
@@ -74,6 +76,7 @@ class Job:
     process: Any = None
     state: str = "waiting"  # waiting, preparing, ready, measuring, over
     lines: int = 0
+    cases: set[str] = field(default_factory=set)  # of the contract, that it has told of
     errors: list[str] = field(default_factory=list)
 
     @property
@@ -152,6 +155,7 @@ def jobs(options: argparse.Namespace, groups: int) -> list[Job]:
         config = OFF_POLICY | ({"capacity": 16_384} if scale < 1 else {})
         found += [learn("sac", task, 1_000_000, env=f"brax/{task}", env_options=SPRING, config=config, hyper={})]
     found = [job for job in found if job.case.get("agents") != []]
+    names.check("stage or job", options.only or (), {name for job in found for name in (job.stage, job.name)})
     return [job for job in found if not options.only or job.stage in options.only or job.name in options.only]
 
 
@@ -226,9 +230,10 @@ class Session:
             job.lines += 1
             if "error" in line:
                 job.errors.append(line["error"])
+            if "case" in line:
+                job.cases.add(line["case"])
             kind = {k: job.case[k] for k in ("deterministic", "rows", "env_options") if k in job.case}
-            self.write(stage=job.stage, name=line.pop("name", job.name), **kind, **line)
-            print(f"{time.monotonic() - self.began:5.0f} s  {job.stage} {job.name}: {_brief(line)}", flush=True)
+            self._tell(job, line.pop("case", line.pop("name", job.name)), **kind, **line)
 
     def _give_turn(self) -> None:
         if any(job.state == "measuring" for job in self.jobs):
@@ -258,8 +263,13 @@ class Session:
             self._signal(signal.SIGCONT, job)
         if why is not None and not job.errors:
             job.errors.append(why)
-            self.write(stage=job.stage, name=job.name, error=why)
-            print(f"{time.monotonic() - self.began:5.0f} s  {job.stage} {job.name}: {why}", flush=True)
+            kind = {"deterministic": True} if job.case.get("deterministic") else {}
+            for name in [name for name in job.case.get("cases", [job.name]) if name not in job.cases]:
+                self._tell(job, name, **kind, error=why)
+
+    def _tell(self, job: Job, name: str, **line: Any) -> None:
+        self.write(stage=job.stage, name=name, **line)
+        print(f"{time.monotonic() - self.began:5.0f} s  {job.stage} {name}: {_brief(line)}", flush=True)
 
 
 def _brief(line: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ ABOUT = (
     "Environment steps a second of training, of all agents of one program together; offline critic steps. Each task is "
     "a process of its own, which has the device alone while it is timed: the median of three repeats after one that "
     "warms up. Compiling is timed while others compile on the other cores. The device's peak, which a share is of, is "
-    "measured in the same run: that of float32 products, or of a copy's bandwidth by the products' operands and "
+    "measured in the same way: that of float32 products, or of a copy's bandwidth by the products' operands and "
     "results, whichever is nearer. Peak memory is of the whole process, in which XLA tries out products while it "
     "compiles; beside it what the compiled program says that it needs, and what `rlzoo.plan` says from small ones. "
     "Right: two updates of each algorithm's contract case from one State, on the device and on the CPU; of every leaf "
@@ -66,18 +66,24 @@ def _written(found: list[dict[str, Any]]) -> Iterator[str]:
 
 def sections(found: list[dict[str, Any]]) -> list[str]:
     """All tables of a device: those of each setting, what measured them, and what is missing."""
-    text = []
+    text, peak = [], {}
+    for line in found:  # what the device can do is the best that it did in any setting
+        if line["stage"] == "peaks" and "rate" in line:
+            peak[line["name"]] = max(line["rate"], peak.get(line["name"], 0.0))
     for precision, flags in dict.fromkeys(_setting(line["about"]) for line in found):
         lines = [line for line in found if _setting(line["about"]) == (precision, flags) and "error" not in line]
         if not lines:
             continue
-        text += [f"### Products at precision {precision}{f', {flags}' if flags else ''}", "", *tables(lines)]
+        text += [f"### Products at precision {precision}{f', {flags}' if flags else ''}", "", *tables(lines, peak)]
         for x in {json.dumps(line["about"]): line["about"] for line in lines}.values():
             on = f"{x['device']} with {x['cores']} cores, jax {x['jax']}"
             text += [f"`{x['command']}`, commit {x['commit']}, {x['date']}, {on}.", ""]
     if rows := [line for line in found if "error" in line]:
         text += ["| not there | why |", "|---|---|"]
-        text += [f"| {line['stage']}: {line['name']} | {line['error'].replace('|', '/')} |" for line in rows] + [""]
+        for line in rows:
+            sure = ", deterministic" if line.get("deterministic") else ""
+            text.append(f"| {line['stage']}: {line['name']}{sure} | {line['error'].replace('|', '/')} |")
+        text.append("")
     return text
 
 
@@ -91,19 +97,26 @@ def in_brief(found: list[dict[str, Any]]) -> list[str]:
             and line["rate"] > rows.get(line["name"], line | {"rate": 0})["rate"]
         ):
             rows[line["name"]] = line
-    text = [f"| on one {found[0]['about']['device']} | agents | a second, of all agents |", "|---|---:|---:|"]
-    return text + [f"| {row['name']} | {row['agents']:,} | {row['rate']:,.0f} {row['what']} |" for row in rows.values()]
+    text = [f"| on one {found[0]['about']['device']} | agents | a second, of all agents | XLA_FLAGS |"]
+    text.append("|---|---:|---:|---|")
+    for row in rows.values():
+        cells = [row["name"], f"{row['agents']:,}", f"{row['rate']:,.0f} {row['what']}", row["about"].get("flags", "")]
+        text.append(f"| {' | '.join(cells)} |")
+    return text
 
 
-def tables(found: list[dict[str, Any]]) -> list[str]:
-    """Of one setting: what the device can do, speed, kernels, whether it is right, learning."""
+def tables(found: list[dict[str, Any]], peak: dict[str, float]) -> list[str]:
+    """Of one setting: how fast large products are, speed, kernels, whether it is right, learning.
+
+    ``peak``: what the device can do, by the names of the stage "peaks".
+    """
     of = lambda stage: [line for line in found if line["stage"] == stage]  # noqa: E731
-    peak = {line["name"]: line["rate"] for line in of("peaks")}
+    reached = {line["name"]: line["rate"] for line in of("peaks")}
     text = []
-    if peak:
-        units = {name: "B" if name == "copy" else "FLOP" for name in peak}
-        rates = [f"{name} {rate / 1e12:.3g} T{units[name]}/s" for name, rate in peak.items()]
-        text += [f"What the device reaches in large products and a large copy: {', '.join(rates)}.", ""]
+    if reached:
+        units = {name: "B" if name == "copy" else "FLOP" for name in reached}
+        rates = [f"{name} {rate / 1e12:.3g} T{units[name]}/s" for name, rate in reached.items()]
+        text += [f"Reached in large products and a large copy: {', '.join(rates)}.", ""]
     for make, rows in (
         (_fast, [line for line in of("fast") if "rate" in line or "planned" in line]),
         (_kernels, [line for line in of("fast") if "kernels" in line]),
@@ -149,11 +162,11 @@ def _kernels(rows: list[dict[str, Any]], peak: dict[str, float]) -> list[str]:
     for row in rows:
         if "costliest" in row["kernels"]:
             text += [
-                f"| {row['name']}: costliest kernels | launches | µs each | share of the time |",
+                f"| {row['name']}: costliest kernels | an update | µs each | share of the time |",
                 "|---|---:|---:|---:|",
             ]
             for one in row["kernels"]["costliest"]:
-                cells = [f"`{one['kernel'][:60]}`", f"{one['launches']:,}", f"{one['microseconds']:.1f}"]
+                cells = [f"`{one['kernel'][:60]}`", f"{one['launches']:,.0f}", f"{one['microseconds']:.1f}"]
                 text.append(f"| {' | '.join(cells)} | {100 * one['share']:.0f} % |")
             text.append("")
     return text

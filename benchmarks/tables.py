@@ -90,7 +90,7 @@ def measured_by(row: dict[str, str]) -> str:
 
 
 def page() -> str:
-    lines = ["# Benchmarks", "", "Written by `python benchmarks/tables.py` from the CSV files beside this page.", ""]
+    lines = ["# Benchmarks", "", "Written by `python benchmarks/tables.py` from the files beside this page.", ""]
     for path in sorted(DIRECTORY.glob("speed_*.csv")):
         rows = read(path)
         lines += [f"## Speed on {rows[0]['hardware']}", "", SPEED, "", *speed(rows), ""]

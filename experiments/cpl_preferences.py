@@ -4,8 +4,7 @@
 
 SAC's policy nearest to half-way from random to its last is the behaviour, on a box with noise of 0.3; its last critics
 know the regret. Writes data/pendulum-half.npz, -half-regret.npz and -half-return.npz for cpl_scores.py, cpl_ablation.py
-and `rlzoo train cpl --env ... --data ...`. Two minutes for Pendulum and Acrobot, half an
-hour for brax/halfcheetah, on spring.
+and `rlzoo train cpl --env ... --data ...`. Two minutes for Pendulum, half an hour for "brax/halfcheetah spring".
 """
 
 import argparse
@@ -32,9 +31,7 @@ parser.add_argument("--segments", type=int, default=4_000)
 parser.add_argument("--length", type=int, default=64, help="of a segment; no longer than an episode")
 parser.add_argument("--record", action="store_true", help="write the figures into docs/results.md")
 options = parser.parse_args()
-physics = {"backend": "spring"} if options.env.startswith("brax/") else {}
-env = rlzoo.envs.make(options.env, **physics)
-config, hyper, steps = ORACLES.get(options.env, (*sac.presets["brax"], 100_000))
+env, (config, hyper, steps) = rlzoo.envs.make(options.env), ORACLES.get(options.env, (*sac.presets["brax"], 100_000))
 oracle, space = sac.make(env, config, hyper), env.action_space
 train_key, random_key, data_key, segment_key, label_key = jax.random.split(jax.random.key(0), 5)
 updates = rlzoo.updates_for(oracle, steps)

@@ -380,7 +380,7 @@ def build(about: dict[str, Any]) -> Any:
 
 
 def _refuse_code(directory: Path, about: dict[str, Any], env: str | None) -> None:
-    """A record holds numbers: whoever opens somebody else's must not run code that it names, unless they name it too."""
+    """A record holds numbers: whoever opens somebody else's must not run the code that it names, unless they do too."""
     if ":" in about["env"] and named.written(env or "") != about["env"]:
         raise ValueError(
             f"{directory} was trained in {about['env']}, which is code; if it is yours, say so: --env {about['env']}"

@@ -369,7 +369,7 @@ def test_a_record_runs_no_code_that_its_reader_did_not_name(capsys, tmp_path):
     about = {"algorithm": "ppo", "env": env, "config": {}, "hyper": {}, "seeds": 1, "seed": 0, "steps": 2000}
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "evil.py").write_text("raise SystemExit(77)")
-    for env in (env, "evil:Env", "http.server:test"):
+    for env in (about["env"], "evil:Env", "http.server:test"):
         (tmp_path / "theirs" / "run.json").write_text(json.dumps(about | {"env": env}))
         other = "--env other.py:Env"
         for line in (

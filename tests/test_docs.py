@@ -25,7 +25,9 @@ from rlzoo.drivers import named
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 EXPERIMENTS = [path for path in sorted((ROOT / "experiments").rglob("*.py")) if path.stem != "market"]
-BENCHMARKS = [path for path in sorted((ROOT / "benchmarks").glob("*.py")) if path.stem not in ("peers", "tables")]
+BENCHMARKS = [
+    path for path in sorted((ROOT / "benchmarks").glob("*.py")) if path.stem not in ("device_tables", "peers", "tables")
+]
 README = ROOT / "README.md"
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
 sys.path[:0] = [str(ROOT / "benchmarks"), str(DOCS)]

@@ -136,7 +136,10 @@ def test_nan_is_what_make_fills_in():
         (lambda: rlzoo.grid(ppo.Hyper(), num_envs=[1]), "'num_envs' is structure: rlzoo.sweep_grid"),
         (lambda: rlzoo.grid(ppo.Hyper(), lr=[1]), "it is called 'learning_rate' here"),
         (lambda: rlzoo.grid(ppo.Hyper(), gamma=0.9), r"gamma=0.9; give a sequence of numbers, such as \[0.99\]"),
-        (lambda: rlzoo.sample(ppo.Hyper(), 4, learning_rate=(1e-5, 1e-2)), r"is a pair; give rlzoo.Range\(1e-05, 0.01"),
+        (
+            lambda: rlzoo.sample(ppo.Hyper(), 4, learning_rate=(1e-5, 1e-2)),
+            r"a range or two choices; say rlzoo.Range\(1e-05",
+        ),
         (lambda: rlzoo.sample(ppo.Hyper(), 4, seed=-1, gamma=[0.9]), "seed=-1; it must be a whole number from 0"),
         (
             lambda: rlzoo.a3c.Config(schedule_seed=2**32),

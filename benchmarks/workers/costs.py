@@ -60,7 +60,7 @@ def _jaxprs(params: dict[str, Any]) -> list[Any]:
 
 # Of a compiled program's instructions those that launch nothing.
 SILENT = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "while", "call", "conditional"}
-SILENT |= {"partition-id", "replica-id", "copy-done", "async-done", "opt-barrier", "add-dependency"}
+SILENT |= {"partition-id", "replica-id", "opt-barrier", "add-dependency", "async-start"}  # and whatever is "-done"
 
 
 def launches(text: str) -> collections.Counter[str]:
@@ -93,7 +93,7 @@ def launches(text: str) -> collections.Counter[str]:
             elif opcode in ("call", "async-start", "conditional"):
                 for called in re.findall(r"(?:to_apply|calls|_computation)=%?([\w.\-]+)", line):
                     total += count(called)
-            if opcode not in SILENT and opcode != "async-start":
+            if opcode not in SILENT and not opcode.endswith("-done"):  # a "-start" launched it
                 total[opcode] += 1
         return total
 

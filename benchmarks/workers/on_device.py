@@ -97,9 +97,9 @@ def right(job: dict[str, Any]) -> None:
 
     for name in job["cases"]:
         try:
-            say(name=name, **_right(algorithm(CASES[name])))
+            say(case=name, **_right(algorithm(CASES[name])))
         except Exception as error:  # the others are worth their lines
-            say(name=name, error=_first_line(error))
+            say(case=name, error=_first_line(error))
 
 
 def _right(algo: Any) -> dict[str, Any]:
@@ -234,7 +234,7 @@ def _compiled(algo: Any, agents: int, updates: int) -> tuple[Any, ...]:
 
 
 def _peak_memory() -> float | None:
-    """Bytes of the device, of this process so far: measured with the fewest agents first, the peak is the newest's."""
+    """Bytes of the device, of this process so far, what XLA took to try out products included."""
     found = jax.local_devices()[0].memory_stats()
     return found["peak_bytes_in_use"] if found else None
 
@@ -256,7 +256,8 @@ def _kernels(program: Any, call: Callable[[], Any], updates: int) -> dict[str, A
             jax.block_until_ready(call())
         traced = costs.costliest(folder)
     if traced:
-        found |= {"traced": traced[0] / updates, "costliest": traced[1]}
+        each = [one | {"launches": one["launches"] / updates} for one in traced[1]]
+        found |= {"traced": traced[0] / updates, "costliest": each}
     return found
 
 

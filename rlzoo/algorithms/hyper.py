@@ -93,9 +93,9 @@ def checked(hyper: Any, name: str = "hyper", made: bool = False) -> Any:
         raise ValueError(f"{name} is a {type(hyper).__name__}; it must be the algorithm's Hyper, such as ppo.Hyper()")
     ranges = ranges_of(hyper.__class__)
     for field, given in hyper._asdict().items():
-        if type(given) is float and field in ranges and ranges[field].low < given < ranges[field].high:
-            if 1e-30 < abs(given) < 1e30 or given == 0.0:
-                continue  # the most frequent case, and the cheapest
+        usual = type(given) is float and (1e-30 < abs(given) < 1e30 or given == 0.0)  # in float32 too
+        if usual and field in ranges and ranges[field].low < given < ranges[field].high:
+            continue  # the most frequent case, and the cheapest
         if isinstance(given, jax.core.Tracer) or not getattr(given, "is_fully_addressable", True):
             continue
         _number(f"{name}.{field}", given)

@@ -34,7 +34,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from rlzoo.algorithms.config import Preset, Presets, Structure
-from rlzoo.algorithms.hyper import Bound, Rate, Share, Steps, Weight, checked, numbers
+from rlzoo.algorithms.hyper import Bound, Limit, Rate, Share, Steps, Weight, checked, numbers
 from rlzoo.blocks import moments, networks, optim, returns, rollout
 from rlzoo.types import Algorithm, Env, environment
 
@@ -82,7 +82,7 @@ class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
     entropy_coef: Weight = 0.0  # reward units per nat, c2 of Eq. 9; none in Section 6.1
     value_coef: Weight = 0.5  # c1 of Eq. 9, on half the squared error; OpenAI Baselines' PPO2
     max_grad_norm: Bound = 0.5  # global L2 norm; inf: not clipped; OpenAI Baselines' PPO2
-    target_kl: Bound = INF  # nats; once a minibatch exceeds it, the update takes no further gradient step
+    target_kl: Limit = INF  # nats; once a minibatch exceeds it, the update takes no further gradient step
 
 
 class State(NamedTuple):  # all the next update needs, and nothing else

@@ -242,7 +242,7 @@ def _checked(algo: Algorithm, env: Env, state: Any, num_episodes: int, task: Any
             "task has a swept leaf, but the state is of one agent; sweep the algorithm, or give one task; or evaluate "
             "this agent at all of them, rlzoo.robustness"
         )
-    lengths = {x.shape[0] for axis, x in zip(axes.leaves, jax.tree.leaves(task), strict=True) if axis is not None}
+    lengths = set(swept_lengths(task, axes.tree, "task").values())
     if lengths and lengths != {state.key.shape[0]}:
         raise ValueError(
             f"task has swept leaves of length {sorted(lengths)}, and the state has {state.key.shape[0]} settings; a "

@@ -254,6 +254,8 @@ def check_state(algo: Algorithm, state: Any, lanes: bool = True) -> None:
         wanted = f"the sweep [{algo.num_hypers}, S]" if algo.num_hypers else "the algorithm is of one agent"
         raise ValueError(f"the state has {found}, {wanted}; see rlzoo.lane, rlzoo.setting and rlzoo.branch")
 
+    if base.init is None:  # a policy of one's own, which is only to act
+        return
     one_key = jax.ShapeDtypeStruct((), key.dtype)
     expected = jax.eval_shape(_init(base.init), one_key, float32(base.hyper), base.task)
     if type(state) is not type(expected):
