@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlzoo import machine, names
+from rlzoo.algorithms import ALGORITHMS
 from rlzoo.algorithms.hyper import checked
 from rlzoo.types import Algorithm
 
@@ -174,10 +175,10 @@ def check_task(algo: Algorithm) -> None:
     """Refuse an agent's task whose leaves are not of the shapes of its environment's parameters."""
     if algo.num_hypers is not None or algo.offline:
         return
-    if jax.tree.structure(algo.env.params) != jax.tree.structure(
-        algo.task
-    ):  # one's own algorithm learns on what it likes
-        return
+    structures: list[Any] = [jax.tree.structure(x) for x in (algo.env.params, algo.task)]
+    if algo.name not in ALGORITHMS and structures[0] != structures[1]:
+        return  # one's own learns on what it likes
+    swept_axes(algo.env.params, algo.task, "task")
     for (path, own), given in zip(
         jax.tree_util.tree_leaves_with_path(algo.env.params), jax.tree.leaves(algo.task), strict=True
     ):
