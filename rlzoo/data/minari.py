@@ -54,6 +54,9 @@ def load(path: str | Path, obs_keys: tuple[str, ...] | None = None, drop_timeout
     for episode in episodes:
         where = f"{path}, episode {episode.id}"
         obs = _flat(episode.observations, obs_keys, where)
+        for name, x in (("observations", obs), ("rewards", episode.rewards)):
+            if np.ndim(x) == 0:
+                raise ValueError(f"{where}: its {name} are one number; it needs a row a step")
         steps = len(episode.rewards)
         if len(obs) != steps + 1:
             raise ValueError(f"{where}: {len(obs)} observations of {steps} steps; it needs one more than steps")
@@ -69,6 +72,10 @@ def load(path: str | Path, obs_keys: tuple[str, ...] | None = None, drop_timeout
             "truncated": np.asarray(episode.truncations),
         }
         equal_rows(columns, where)
+        for key in ("reward", "terminated", "truncated"):
+            if columns[key].ndim != 1:
+                shape = list(columns[key].shape)
+                raise ValueError(f"{where}: {key} has shape {shape}; it needs one number a step, [{steps}]")
         keep = ~(flags(columns["truncated"], where, "truncations") & drop_timeouts)
         columns["last"] = keep & ~np.append(keep[1:], False)  # what followed is another episode, or was dropped
         for key, parts in pieces.items():
@@ -81,7 +88,11 @@ def load(path: str | Path, obs_keys: tuple[str, ...] | None = None, drop_timeout
     scores = metadata.get("ref_min_score"), metadata.get("ref_max_score")
     # Of what others recorded, such as mujoco/walker2d/medium-v0, the family is in the id.
     family = next(filter(None, map(references.family, str(source.id).split("/"))), "")
-    return checked(arrays, about_of(source.id, metadata.get("rlzoo_env", family), *scores), str(path))
+    try:
+        about = about_of(source.id, metadata.get("rlzoo_env", family), *scores)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _damaged(path, error) from error
+    return checked(arrays, about, str(path))
 
 
 def save(dataset_id: str, dataset: Dataset, env: Any) -> None:
