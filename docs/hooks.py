@@ -12,6 +12,7 @@ from typing import Any
 from mkdocs.structure.files import File
 
 import rlzoo
+from rlzoo import names
 from rlzoo.algorithms.hyper import ranges_of
 from rlzoo.drivers import named
 
@@ -212,7 +213,7 @@ def eject_command(name: str, module: ModuleType) -> str:
 
 def fields(cls: Any, presets: dict[str, Any]) -> list[str]:
     """A row a field of a `Config` or of numbers: its default, what presets put in its place, what it is, its source."""
-    said, ranges = named.comments(cls), ranges_of(cls)
+    said, ranges = names.comments(cls), ranges_of(cls)
     numbers = bool(ranges)
     lines = ["| field | default | range | presets | |" if numbers else "| field | default | presets | |"]
     lines.append("|---|---|---|---|---|" if numbers else "|---|---|---|---|")

@@ -186,7 +186,7 @@ def _train(argv: list[str]) -> int:
     check_seed("--seed", options.seed)
     refuse_more("seeds", options.seeds, LANE)
     refuse(options.eval_episodes, options.seeds)
-    named.check_data(algorithm, options.data, "--data")
+    named.check_data(algorithm, options.data, "--data", options.data_rule)
     hyper = {field.name: getattr(options.hyper, field.name) for field in dataclasses.fields(options.hyper)}
     for name, values in hyper.items():
         if not values or len(set(map(str, values))) < len(values):
@@ -310,8 +310,8 @@ def _begun(module: ModuleType, runs: Any, about: dict[str, Any]) -> Any:
 
 
 def _on_record(argv: list[str]) -> dict[str, Any] | None:
-    """What is on record of a run that is to be resumed, if the command says no more than its directory."""
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    """What is on record of a run that is to be resumed; None where the command says it all, and no record fits."""
+    early = Parser(add_help=False, prog="rlzoo train")
     early.add_argument("--directory", type=Path)
     early.add_argument("--resume", action="store_true")
     early.add_argument("--env")
@@ -319,19 +319,24 @@ def _on_record(argv: list[str]) -> dict[str, Any] | None:
     known, _ = early.parse_known_args(argv)
     if not known.resume or known.directory is None:
         return None
-    if known.env is not None and ":" not in known.env:
+    there = (known.directory / runfile.FILE).exists()
+    if known.env is not None and (known.preset or not there):
         return None
-    if not (known.directory / "run.json").exists():
+    if not there:
         raise ValueError(
             f"there is no run.json in {known.directory}, which says what to resume; give the whole command: "
             f"rlzoo train ALGORITHM --env ENV … --directory {known.directory} --resume"
         )
     found = runfile.read(known.directory)
+    if known.env is not None and named.written(known.env) != found["env"]:
+        if argv[0].startswith("-"):
+            refuse_other({"env": named.written(known.env)}, found, f"the run in {known.directory}")
+        return None
     _refuse_code(known.directory, found, known.env)
     if known.preset:
         raise ValueError(f"the numbers of {known.directory} are on record; leave --preset {known.preset} out")
     if not argv[0].startswith("-"):
-        refuse_other({"algorithm": argv[0]}, found, f"the run in {known.directory}")
+        refuse_other({"algorithm": same(argv[0], ALGORITHMS)}, found, f"the run in {known.directory}")
     return found
 
 
@@ -381,7 +386,10 @@ def build(about: dict[str, Any]) -> Any:
 
 def _refuse_code(directory: Path, about: dict[str, Any], env: str | None) -> None:
     """A record holds numbers: whoever opens somebody else's must not run the code that it names, unless they do too."""
-    if ":" in about["env"] and named.written(env or "") != about["env"]:
+    given = None if env is None else named.written(env)
+    if given not in (None, about["env"]) and ":" not in about["env"]:
+        raise ValueError(f"{directory} was trained in {about['env']}, given is {given}; leave --env out")
+    if ":" in about["env"] and given != about["env"]:
         raise ValueError(
             f"{directory} was trained in {about['env']}, which is code; if it is yours, say so: --env {about['env']}"
         )
@@ -421,8 +429,8 @@ def _options(module: ModuleType, preset: Any, recorded: dict[str, Any] | None = 
     if recorded is not None:
         numbers_of = preset.hyper._asdict() | {name: tuple(x) for name, x in recorded["hyper"].items()}
         preset = preset._replace(config=runfile.config_of(recorded), hyper=module.Hyper(**numbers_of))
-        defaults = {name: recorded[name] for name in ("env", "steps", "seeds", "seed", "data")}
-        defaults |= {"begin": recorded["begin"] and Path(recorded["begin"])}
+        defaults = {name: recorded[name] for name in ("env", "steps", "seeds", "seed")}
+        defaults |= {name: recorded[name] and Path(recorded[name]) for name in ("data", "begin")}
         defaults |= {"backend": recorded["env_options"].get("backend")}
         defaults |= {"data_rule": recorded["data_rule"]} if recorded["data_rule"] else {}
         defaults |= {k: x for k, x in recorded["options"].items() if k in FREE}
@@ -693,6 +701,8 @@ def _recorded(source: str, key: Any, about: Any, options: argparse.Namespace) ->
 
     rows = 100_000 if options.rows is None else options.rows
     if not Path(source).is_dir():
+        if options.env:
+            raise ValueError(f"{source} is an environment itself; leave --env out")
         if options.replay:
             raise ValueError(f"{source} is no run's directory, and has no replay buffer; leave --replay out")
         backend = {"backend": same(options.backend, BACKENDS)} if options.backend else {}

@@ -74,7 +74,11 @@ def plain(value: Any) -> Any:
         return {name: plain(x) for name, x in value.items()}
     if isinstance(value, tuple | list):
         return [plain(x) for x in value]
-    return value if isinstance(value, str | int | float | bool | None) else re.sub(r" at 0x\w+", "", repr(value))
+    if isinstance(value, str | int | float | bool | None):
+        return value
+    text, cells = re.sub(r" at 0x\w+", "", repr(value)), getattr(value, "__closure__", None) or ()
+    held = [x.cell_contents for x in cells if isinstance(getattr(x, "cell_contents", None), str | int | float)]
+    return f"{text} of {held}" if held else text  # two functions that one text has made
 
 
 def read_json(path: Path, kind: type = dict) -> Any:
@@ -99,8 +103,12 @@ def read_json(path: Path, kind: type = dict) -> Any:
 def refuse_other(asked: dict[str, Any], found: dict[str, Any], what: str) -> None:
     """Raise a `ValueError` for the first field in which what is to be resumed is not what is asked for."""
     for name, value in json.loads(json.dumps(asked)).items():
-        if found.get(name) != value:
-            raise ValueError(f"{name} is {value!r}, but {what} has {found.get(name)!r}; resume with the same")
+        other = found.get(name)
+        if isinstance(value, dict) and isinstance(other, dict) and value != other:
+            field = next(field for field in value | other if value.get(field) != other.get(field))
+            name, value, other = f"{name}.{field}", value.get(field), other.get(field)
+        if other != value:
+            raise ValueError(f"{name} is {value!r}, but {what} has {other!r}; resume with the same")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

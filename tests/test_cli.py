@@ -16,7 +16,7 @@ import pytest
 from helpers import assert_same_bits, plane_preferences
 
 import rlzoo
-from rlzoo import cli, lock
+from rlzoo import cli, lock, names
 from rlzoo.data import About
 from rlzoo.drivers import named, runfile
 from rlzoo.report.sinks import read_csv
@@ -94,8 +94,8 @@ def test_a_run_goes_on_with_its_directory_alone(capsys, tmp_path):
     assert code == 2 and "algorithm is 'sac', but the run in out has 'ppo'; resume with the same" in err
     for flag, message in (
         ("--seed 4", "seed is 4, but the run in out has 3"),
-        ("--hyper.gamma 0.9", r"hyper is .*'gamma': \[0.9\]"),
-        ("--config.hidden 8", "config is .*'hidden': \\[8\\]"),
+        ("--hyper.gamma 0.9", r"hyper.gamma is \[0.9\], but the run in out has \[0.9, 0.95\]"),
+        ("--config.hidden 8", r"config.hidden is \[8\], but the run in out has"),
         ("--env gymnax/Acrobot-v1", "env is 'gymnax/Acrobot-v1', but the run in out has 'gymnax/CartPole-v1'"),
     ):
         code, _, err = call(f"train ppo --directory out --resume {flag}", capsys)
@@ -379,9 +379,33 @@ def test_a_record_runs_no_code_that_its_reader_did_not_name(capsys, tmp_path):
             "collect theirs --output x.npz",
             "train --directory theirs --resume",
         ):
-            for said in (line, f"{line} {other}"):
-                code, _, err = call(said, capsys)
-                assert code == 2 and f"{env}, which is code; if it is yours, say so: --env {env}" in err, (said, err)
+            code, _, err = call(line, capsys)
+            assert code == 2 and f"{env}, which is code; if it is yours, say so: --env {env}" in err, (line, err)
+            code, _, err = call(f"{line} {other}", capsys)
+            assert code == 2 and ("which is code" in err or f"the run in theirs has '{env}'" in err), (line, err)
+
+
+def test_an_environment_given_again_must_be_the_one_on_record(capsys, tmp_path):
+    preset = rlzoo.ppo.presets["classic"]
+    config = {name: getattr(preset.config, name) for name in named.plain_fields(rlzoo.ppo.Config)}
+    hyper = {name: [x] for name, x in preset.hyper._asdict().items()}
+    about = {"algorithm": "ppo", "env": "gymnax/CartPole-v1", "config": config, "hyper": hyper, "seeds": 1, "seed": 0}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(json.dumps(about | {"steps": 2000}))
+    for command in ("eval run", "render run", "collect run --output x.npz"):
+        code, _, err = call(f"{command} --env gymnax/Nonsense", capsys)
+        assert code == 2 and "was trained in gymnax/CartPole-v1, given is gymnax/Nonsense; leave --env out" in err
+    code, _, err = call("collect gymnax/CartPole-v1 --env own.py:X --output x.npz", capsys)
+    assert code == 2 and "is an environment itself; leave --env out" in err
+    code, _, err = call("train --resume --directory", capsys)
+    assert code == 2 and err.startswith("rlzoo: argument --directory: expected one argument")
+    for again in ("", "--env Gymnax/cartpole-v1"):  # what is not said once more is as on record
+        code, _, err = call(f"train --directory run --resume {again} --hyper.gamma 2", capsys)
+        assert code == 2 and "hyper.gamma=2; it must be between 0 and 1" in err
+        code, _, err = call(f"train --directory run --resume {again} --seed 3", capsys)
+        assert code == 2 and "seed is 3, but the run in run has 0" in err
+    code, _, err = call("train ppo --env gymnax/CartPole-v1 --data-rule qlearning --steps 2000", capsys)
+    assert code == 2 and "ppo learns online; leave the rule of data, qlearning, out" in err
 
 
 def test_a_run_on_brax_without_a_backend_on_record_is_of_spring(tmp_path):
@@ -461,7 +485,7 @@ def test_d4rls_files_by_either_rule_and_minaris_by_their_id(capsys, tmp_path, mo
     del about["data_rule"]  # as of a run from before there was another rule
     Path("out2/run.json").write_text(json.dumps(about))
     assert cli.build(runfile.read(Path("out2"))).task.num_rows == 38
-    code, _, err = call(f"{bc} out2 --data own.hdf5 --resume", capsys)
+    code, _, err = call(f"{bc} out2 --data own.hdf5 --data-rule true --resume", capsys)
     assert code == 2 and "data_rule is None, but the run in out2 has 'qlearning'; resume with the same" in err
     for data, message in (
         ("own.hdf5 --data-rule qleaning", "unknown rule 'qleaning'; did you mean 'qlearning'"),
@@ -489,7 +513,7 @@ def test_every_field_has_a_comment_for_its_help():
     for name, module in rlzoo.ALGORITHMS.items():
         for cls in (module.Config, module.Hyper):
             fields = getattr(cls, "_fields", None) or list(cls.__dataclass_fields__)
-            assert set(fields) == set(named.comments(cls)), name
+            assert set(fields) == set(names.comments(cls)), name
 
 
 def test_help(capsys):

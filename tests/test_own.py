@@ -18,6 +18,7 @@ from rlzoo import a2c, cpl, ga3c, mixed_ne, p_iql, ppo, prdc, sac, stac
 from rlzoo.blocks import networks, optim
 from rlzoo.blocks.distributions import Categorical, Normal
 from rlzoo.drivers.train import float32
+from rlzoo.files import plain
 
 KEY = jax.random.key(3)
 FIRST = {case.module: case for case in reversed(CASES.values())}  # of each algorithm
@@ -244,3 +245,12 @@ def test_a_network_that_fits_is_taken(cartpole):
 def test_own_networks_of_stac_drop_nothing():
     algo = made(stac, actor_network=networks.MLP((5,), 2), actor_dropout=0.5)
     shapes(algo)  # the default's masks are not given to it
+
+
+def test_optimisers_of_one_text_with_other_numbers_are_others():
+    """By what a run's record keeps of them, a run goes on with the optimiser that it began with."""
+
+    def of(rate):
+        return lambda hyper, step: optax.adam(rate)
+
+    assert plain(of(1e-3)) == plain(of(1e-3)) != plain(of(1e-2))

@@ -13,11 +13,10 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
-from rlzoo import data, envs
+from rlzoo import data, envs, names
 from rlzoo.algorithms import ALGORITHMS
 from rlzoo.algorithms.hyper import ranges_of
 from rlzoo.arguments import same
-from rlzoo.names import comments
 from rlzoo.types import Algorithm, Env
 
 
@@ -141,8 +140,12 @@ def is_offline(module: ModuleType) -> bool:
     return not {"dataset", "preferences"}.isdisjoint(inspect.signature(module.make).parameters)
 
 
-def check_data(algorithm: str, given: Any, option: str) -> None:
-    """Data for what learns from data, and for nothing else."""
+def check_data(algorithm: str, given: Any, option: str, rule: str | None = None) -> None:
+    """Data, and a rule by which they are read, for what learns from data, and for nothing else."""
+    if rule is not None:
+        names.check("rule", [rule], data.d4rl.RULES)
+        if not is_offline(ALGORITHMS[algorithm]):
+            raise ValueError(f"{algorithm} learns online; leave the rule of data, {rule}, out")
     if is_offline(ALGORITHMS[algorithm]) != (given is not None):
         what = f"learns online; leave {option} out" if given is not None else f"learns from a dataset; give {option}"
         raise ValueError(f"{algorithm} {what}")
@@ -171,4 +174,4 @@ def plain_fields(cls: type) -> dict[str, Any]:
 def said(cls: type) -> dict[str, str]:
     """Of each field of a `Config` or `Hyper` the comment, and which numbers it may be: [0, 1], (0, inf]."""
     ranges = ranges_of(cls)
-    return {name: f"{text}; {ranges[name]}" if name in ranges else text for name, text in comments(cls).items()}
+    return {name: f"{text}; {ranges[name]}" if name in ranges else text for name, text in names.comments(cls).items()}

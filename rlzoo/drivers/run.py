@@ -321,7 +321,7 @@ def _failure(algo: Algorithm, setting: int, seed: int, update: int, what: str) -
 
 def _asks_to_stop(answer: Any) -> bool:
     """Of a callback."""
-    if answer is None or isinstance(answer, bool | np.bool_):
+    if answer is None or (np.ndim(answer) == 0 and np.asarray(answer).dtype == np.bool_):
         return bool(answer)
     raise ValueError(f"the callback returned a {type(answer).__name__}; it must return True to stop, or False, or None")
 

@@ -48,6 +48,8 @@ def read(directory: Path) -> dict[str, Any]:
     path = directory / FILE
     if not path.exists():
         more = f"; if its {FILE} is lost, {AGAIN.replace(', once it is removed,', '')}" if directory.is_dir() else ""
+        if (directory / "checkpoints").is_dir():
+            more += "; what rlzoo.run in Python has left, or a part of a sweep, rlzoo.restore gives back"
         raise ValueError(f"{directory} holds no run: there is no {FILE} in it{more}")
     written = read_json(path)
     about = OPTIONAL | written

@@ -112,7 +112,7 @@ class Study:
                 names.check(f"field of {field}", given, allowed)
                 put(field, {k: (_whole if k in WHOLE else _number)(f"{field}.{k}", x) for k, x in given.items()})
                 names.check_seed(f"{field}.seed", getattr(self, field).get("seed", 0))
-        named.check_data(self.algorithm, self.data, "data")
+        named.check_data(self.algorithm, self.data, "data", self.data_rule)
 
     def _check_settings(self) -> None:
         """How settings are drawn, and that what competes can."""
