@@ -295,13 +295,15 @@ def test_a_lock_of_another_host_holds_while_it_gives_signs_of_life(tmp_path, mon
         path.write_text(json.dumps({"host": "elsewhere", "process": 7, "since": "then"} | about))
 
     left()
-    alive = threading.Thread(target=lock._beat, args=(path, stop))
+    file = os.open(path, os.O_RDONLY)
+    alive = threading.Thread(target=lock._beat, args=(path, file, stop))
     alive.start()
     message = "is in use by process 7 on elsewhere since then; wait until it is over"
     with pytest.raises(ValueError, match=message), lock.held(tmp_path):
         pass
     stop.set()
     alive.join()
+    os.close(file)
     with lock.held(tmp_path):  # no sign of life any more
         before = path.stat().st_mtime
         time.sleep(0.2)
