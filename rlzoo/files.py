@@ -100,13 +100,19 @@ def read_json(path: Path, kind: type = dict) -> Any:
     return value
 
 
+def first_difference(name: str, one: Any, other: Any) -> tuple[str, Any, Any]:
+    """Two values under their name; of two mappings that differ the first field in which they do."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for field in one | other:
+            if one.get(field) != other.get(field):
+                return f"{name}.{field}", one.get(field), other.get(field)
+    return name, one, other
+
+
 def refuse_other(asked: dict[str, Any], found: dict[str, Any], what: str) -> None:
     """Raise a `ValueError` for the first field in which what is to be resumed is not what is asked for."""
     for name, value in json.loads(json.dumps(asked)).items():
-        other = found.get(name)
-        if isinstance(value, dict) and isinstance(other, dict) and value != other:
-            field = next(field for field in value | other if value.get(field) != other.get(field))
-            name, value, other = f"{name}.{field}", value.get(field), other.get(field)
+        name, value, other = first_difference(name, value, found.get(name))
         if other != value:
             raise ValueError(f"{name} is {value!r}, but {what} has {other!r}; resume with the same")
 

@@ -15,7 +15,7 @@ import numpy as np
 from rlzoo.algorithms.config import as_dict
 from rlzoo.data.dataset import checksum
 from rlzoo.envs import recipes
-from rlzoo.files import plain
+from rlzoo.files import first_difference, plain
 from rlzoo.types import Algorithm
 
 FORMAT = 3
@@ -52,11 +52,7 @@ def refuse_other(found: Mapping[str, Any], expected: Mapping[str, Any], what: st
     if found.get("format") not in READABLE:
         raise ValueError(f"{what}: format is {found.get('format')!r}, expected is {FORMAT}{remedy}")
     for key in ("algorithm", "config", "env", "horizon", "lanes", "leaves"):
-        ours, theirs = expected[key], found.get(key)
-        if isinstance(ours, dict) and isinstance(theirs, dict):
-            names = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
-            if names:
-                key, ours, theirs = f"{key}.{names[0]}", ours.get(names[0]), theirs.get(names[0])
+        key, ours, theirs = first_difference(key, expected[key], found.get(key))
         if ours != theirs:
             raise ValueError(f"{what}: {key} is {theirs!r}, expected is {ours!r}{remedy}")
     orders = [list(leaves) for leaves in (found["leaves"], expected["leaves"])]
