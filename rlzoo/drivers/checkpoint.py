@@ -70,14 +70,11 @@ def about(path: str | Path, step: int | None = None) -> dict[str, Any]:
     path = Path(path).absolute()
     if not any_in(path):
         raise ValueError(f"there is no complete checkpoint in {path}")
-    manager, failures, saved = _manager(path), [], []
+    manager = _manager(path)
+    failures: list[str] = []
+    saved: list[int] = []
     try:
-        for index in sorted(manager.all_steps(), reverse=True):
-            try:
-                found = _manifest(manager, index)
-            except Exception as error:
-                failures.append(f"save_{index}: {_first_line(error)}")
-                continue
+        for _, found in _saves(manager, failures):
             saved.append(int(found.get("step", -1)))
             if step is None or found.get("step") == step:
                 return found
@@ -179,14 +176,10 @@ def _read(path: Path, algo: Algorithm, step: int | None) -> tuple[Any, dict[str,
     if not any_in(path):
         raise ValueError(f"there is no complete checkpoint in {path}")
     manager = _manager(path)
-    failures, saved = [], []
+    failures: list[str] = []
+    saved: list[int] = []
     try:
-        for index in sorted(manager.all_steps(), reverse=True):
-            try:
-                about = _manifest(manager, index)
-            except Exception as error:  # orbax and the file system raise many kinds; every one means unreadable
-                failures.append(f"save_{index}: {_first_line(error)}")
-                continue
+        for index, about in _saves(manager, failures):
             saved.append(int(about.get("step", -1)))
             if step is not None and about.get("step") != step:
                 continue
@@ -204,6 +197,17 @@ def _read(path: Path, algo: Algorithm, step: int | None) -> tuple[Any, dict[str,
     finally:
         manager.close()
     raise _none_of(path, step, saved, failures)
+
+
+def _saves(manager: Any, failures: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """What is written beside each save, the newest first; of those that cannot be read ``failures`` says why."""
+    for index in sorted(manager.all_steps(), reverse=True):
+        try:
+            found = _manifest(manager, index)
+        except Exception as error:  # orbax and the file system raise many kinds; every one means unreadable
+            failures.append(f"save_{index}: {_first_line(error)}")
+            continue
+        yield index, found
 
 
 def _none_of(path: Path, step: int | None, saved: list[int], failures: list[str]) -> ValueError:
