@@ -1,16 +1,19 @@
 """Shape checks on, one compilation cache for all runs of the suite, and fixtures shared by the modules."""
 
+import ctypes
 import gc
 import os
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
-# Compiling takes most of the suite's time, and half of that is the optimisation of programs that run for a second.
-# Later versions of XLA do not know the second flag any more, and would end the process. Under it a program of one
-# update rounds otherwise than one of several, so that tests of equal bits use several.
+# Tracing and compiling take most of the suite's time, and half of the latter would be the optimisation of programs that
+# run for a second. Later versions of XLA do not know the last flag any more, and would end the process. Without
+# optimisation a program of one update rounds otherwise than one of several, so that tests of equal bits use several.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=0"
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    " --xla_cpu_parallel_codegen_split_count=1"  # the cores have tests of their own to compile
     + (" --xla_cpu_use_fusion_emitters=false" if version("jax").startswith("0.10.") else ""),
 )
 
@@ -26,17 +29,35 @@ jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
+# What is imported stays, and a trace makes many small objects that live: as often as Python does it by default,
+# looking through all of them takes a fifth of the time of a trace.
+gc.freeze()
+gc.set_threshold(50_000, 20, 20)
+
+
+MOST_MAPS = 12_000  # of memory, about 25 a program; the kernel ends a process of 65,530
+
+
+def let_go() -> None:
+    """Of all compiled programs, and of the memory that they took."""
+    jax.clear_caches()
+    gc.collect()
+    with suppress(AttributeError):  # not every C library has it
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 @pytest.fixture(autouse=True)
 def few_programs_in_memory():
-    """Let go of compiled programs before the kernel's limit on memory maps (65,530 a process, about 25 a program).
-
-    Beyond it the compiler's next allocation fails, and the process ends with a segmentation fault.
-    """
     yield
     maps = Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > 40_000:
-        jax.clear_caches()
-        gc.collect()
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        let_go()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_programs_of_other_modules():
+    yield
+    let_go()
 
 
 @pytest.fixture(scope="session")

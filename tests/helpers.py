@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import rlzoo
 from rlzoo.data import About, collect, preferences
-from rlzoo.drivers.train import float32
+from rlzoo.drivers.train import _program, float32
 from rlzoo.envs.episodes import with_episodes
 from rlzoo.types import Box, Env
 
@@ -37,6 +38,13 @@ def assert_close(first, second, **tolerance):
 def copy(tree):
     """A copy that survives the donation of the original."""
     return jax.tree.map(lambda x: x.copy(), tree)
+
+
+def train_long(algo, key, num_updates):
+    """The State of `rlzoo.train`, of a program so long in running that optimising it takes less: see conftest."""
+    state, optimised = rlzoo.init(algo, key, quiet=True), {"xla_backend_optimization_level": 1}
+    lowered = _program(algo, state).lower(state, float32(algo.hyper), algo.task, num_updates)
+    return lowered.compile(compiler_options=optimised)(state, float32(algo.hyper), algo.task)[0]
 
 
 def blank(algo, key):
@@ -131,6 +139,22 @@ def plane():
     reset, step = with_episodes(reset, step, 10)
     obs_space = Box(np.full(2, -np.inf, np.float32), np.full(2, np.inf, np.float32))
     return Env("own/plane", reset, step, {"bonus": jnp.float32(0.5)}, obs_space, Box(-width, width), 10)
+
+
+def any_of(envs):
+    """Environments of one form as one, so that one program trains on all; its parameter ``which`` says on which."""
+
+    def chosen(which, results):
+        return jax.tree.map(lambda *x: jnp.stack(x)[which], *results)
+
+    def reset(key, params):
+        return chosen(params["which"], [env.reset(key, params) for env in envs])
+
+    def step(key, state, action, params):
+        return chosen(params["which"], [env.step(key, state, action, params) for env in envs])
+
+    params, horizon = envs[0].params | {"which": jnp.int32(0)}, max(env.horizon for env in envs)
+    return envs[0]._replace(name="own/any", reset=reset, step=step, params=params, horizon=horizon)
 
 
 def plane_preferences(num_segments=20, length=4):

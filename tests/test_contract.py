@@ -29,7 +29,7 @@ class Case(NamedTuple):
     bad: tuple[tuple[dict[str, Any], str], ...] = ()  # wrong Config values, and what the error must say
     idle: tuple[str, ...] = ()  # numbers that this structure rightly has no use for
     swept: str = "gamma"
-    values: tuple[float, ...] = (0.9, 0.99, 0.5, 0.6)  # of it: in the sweep, and in another of the same program
+    values: tuple[float, ...] = (0.99, 0.9, 0.5, 0.6)  # of it: in the sweep, and in another of the same program
 
 
 # Every number matters only where nothing else switches it off: annealing on, a value clip and a norm that bind.
@@ -286,7 +286,7 @@ def algorithm(case: Case) -> Any:
 class Built(NamedTuple):
     case: Case
     algo: Any
-    runs: Any  # two settings of the swept number; keys give two seeds
+    runs: Any  # a sweep over the rows of `table`; keys give two seeds
     traces: list[int]  # grows whenever `step` is traced, that is when a program is compiled
 
 
@@ -309,8 +309,21 @@ def built(request):
         return algo.step(state, hyper, task)
 
     counting = algo._replace(step=counted)
-    grid = rlzoo.grid(algo.hyper, **{case.swept: case.values[:2]})
-    return Built(case, counting, rlzoo.sweep(counting, grid), traces)
+    return Built(case, counting, rlzoo.sweep(counting, table(case, algo.hyper)), traces)
+
+
+def table(case, hyper, values=slice(0, 2)):
+    """Rows for all that a sweep has to show: two values of the swept number, then each other number moved alone."""
+    first, second = case.values[values]
+    row = hyper._asdict() | {case.swept: first}
+    rows = [row, row | {case.swept: second}]
+    rows += [row | {name: moved(hyper, name)} for name in hyper._fields if name != case.swept]
+    return type(hyper)(*(jnp.array([row[name] for row in rows], jnp.float32) for name in hyper._fields))
+
+
+def moved(hyper, name):
+    value = getattr(hyper, name)
+    return 1e-7 if name == "target_kl" else 0.1 if math.isinf(value) else 0.5 * value + 1e-3
 
 
 KEY = jax.random.key(7)
@@ -362,7 +375,7 @@ def test_no_key_is_used_twice(built):
 def test_state_has_the_clock_and_a_typed_key(built):
     state = rlzoo.init(built.runs, KEYS)
     assert state.step.shape == () and state.step.dtype == jnp.int32
-    assert state.key.shape == (2, 2) and jnp.issubdtype(state.key.dtype, jax.dtypes.prng_key)
+    assert state.key.shape == (built.runs.num_hypers, 2) and jnp.issubdtype(state.key.dtype, jax.dtypes.prng_key)
 
 
 # `test_drivers` holds it for one agent of PPO in every suite.
@@ -374,8 +387,8 @@ def test_2n_is_n_and_resume_bit_for_bit_through_a_checkpoint_with_one_compile(bu
     compiled = len(built.traces)
     resumed, _ = rlzoo.resume(algo, rlzoo.load(tmp_path, algo), N)
     if kind == "sweep":  # other values of the same leaves are the same program
-        grid = rlzoo.grid(built.algo.hyper, **{built.case.swept: built.case.values[2:]})
-        rlzoo.train(rlzoo.sweep(built.algo, grid), KEYS, N)
+        other = table(built.case, built.algo.hyper, slice(2, 4))
+        rlzoo.train(rlzoo.sweep(built.algo, other), KEYS, N)
     assert len(built.traces) == compiled
     whole, _ = rlzoo.train(algo, key, 2 * N)
     assert len(built.traces) == compiled + 1  # the count counts
@@ -428,18 +441,11 @@ def test_state_is_donated(built):
     assert all(x.is_deleted() for x in jax.tree.leaves(state))
 
 
-def test_every_hyper_has_an_effect(built):
+def test_every_hyper_has_an_effect(built, swept):
     """Each number is moved in a lane of its own; some leaf of the State must notice within N updates."""
-    hyper = built.algo.hyper
-    moved = {name: (0.1 if math.isinf(value) else 0.5 * value + 1e-3) for name, value in hyper._asdict().items()}
-    moved |= {"target_kl": 1e-7} if "target_kl" in moved else {}
-    names = list(moved)
-    rows = [hyper._asdict()] + [hyper._asdict() | {name: moved[name]} for name in names]
-    table = type(hyper)(*(jnp.array([row[name] for row in rows], jnp.float32) for name in hyper._fields))
-    state, _ = rlzoo.train(rlzoo.sweep(built.algo, table), KEYS[:1], N)
-    base = named_leaves(rlzoo.lane(state, 0, 0))
-    for i, name in enumerate(names):
-        lane = named_leaves(rlzoo.lane(state, i + 1, 0))
+    names = [built.case.swept, *(name for name in built.algo.hyper._fields if name != built.case.swept)]
+    base, *lanes = (named_leaves(rlzoo.lane(swept[0], setting, 0)) for setting in range(1 + len(names)))
+    for name, lane in zip(names, lanes, strict=True):
         noticed = any(not np.array_equal(a, b) for (_, a), (_, b) in zip(base, lane, strict=True))
         assert noticed != (name in built.case.idle), f"{name} has {'an' if noticed else 'no'} effect"
 

@@ -173,7 +173,7 @@ def test_a_damaged_checkpoint_is_never_taken_for_a_whole_one(runs, saved):
     assert_same_bits(rlzoo.load(path, runs), newer)
 
 
-def test_checksums_find_every_changed_word_and_are_the_same_anywhere():
+def test_checksums_find_every_changed_word_and_are_the_same_anywhere(monkeypatch):
     key = jax.random.key(1)
     tree = {
         "f": jax.random.normal(key, (5, 7)),
@@ -182,8 +182,15 @@ def test_checksums_find_every_changed_word_and_are_the_same_anywhere():
         "u": jnp.arange(5, dtype=jnp.uint8),
         "k": jax.random.split(key, 3),
         "s": jnp.float32(3.0),
+        "h": jnp.arange(4, dtype=jnp.bfloat16),
+        "c": jnp.array([1.0 + 2.0j, 3.0]),
+        "n": jnp.arange(-3, 4).astype(jnp.int4),
+        "z": jnp.zeros((0, 3)),
     }
     sums = checkpoint._checksums(tree)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "SMALL", -1)  # by a program, as large leaves are
+        assert checkpoint._checksums(tree) == sums
     assert len(set(sums)) == len(tree) and sums == checkpoint._checksums(jax.tree.map(jnp.copy, tree))
     names = sorted(tree)
     for name, change in (

@@ -1,11 +1,13 @@
 """Tiny environments with known answers, for every algorithm: it must find the value, not "go up"."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import any_of, train_long
 
 import rlzoo
 from rlzoo import a2c, a2pr, a3c, bc, ga3c, mixed_ne, ppo, prdc, qarl, sac, stac, td3_bc
@@ -112,23 +114,46 @@ LEARNERS = {
 }
 # What they share with A2C but the actions' distribution, or what they share with SAC; one probe of each is not slow.
 SLOW = (("a3c", "continuous"), ("ga3c", "continuous"), ("mixed_ne", "continuous"), ("qarl", "continuous"))
-EVERY_LEARNER = pytest.mark.parametrize(
-    ("learner", "actions"),
-    [
-        pytest.param(name, kind, marks=pytest.mark.slow if (name, kind) in SLOW else ())
+
+PROBES = rlzoo.envs.names("probe")
+# A probe, and what is swept in its lanes. The value of the endless one is scale / (1 - gamma): in every lane its own.
+LANES = [(name, {"gamma": GAMMA, "scale": 1.0}) for name in PROBES]
+LANES += [("truncation-only", {"gamma": 0.5, "scale": 2.0})]
+NAMES = [name for name, _ in LANES]
+SEEDS = 2
+
+
+class Learned(NamedTuple):
+    runs: Any  # a sweep over LANES
+    state: Any
+    signed: Callable[[Any], Any]  # an action as +1 or -1
+
+    def lane(self, setting, seed=0):
+        return rlzoo.setting(self.runs, setting), rlzoo.lane(self.state, setting, seed)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param((name, kind), id=f"{name}-{kind}", marks=pytest.mark.slow if (name, kind) in SLOW else ())
         for name, learner in LEARNERS.items()
         for kind in learner.actions
     ],
 )
+def learned(request):
+    """One program that learns all probes."""
+    name, kind = request.param
+    env = any_of([rlzoo.envs.make(f"probe/{probe}", continuous=kind == "continuous") for probe in PROBES])
+    algo = LEARNERS[name].make(env)
+    which = jnp.array([PROBES.index(probe) for probe, _ in LANES])
+    gamma, scale = (jnp.array([numbers[x] for _, numbers in LANES]) for x in ("gamma", "scale"))
+    task = {"which": which, "scale": scale}
+    task = task if algo.env is env else algo.task._replace(env=task)
+    runs = rlzoo.sweep(algo, algo.hyper._replace(gamma=gamma), task)
+    state = train_long(runs, jax.random.split(jax.random.key(0), SEEDS), LEARNERS[name].updates)
+    return Learned(runs, state, (lambda action: action) if kind == "continuous" else (lambda action: 2 * action - 1))
 
 
-def learn(learner, name, actions):
-    algo = learner.make(rlzoo.envs.make(f"probe/{name}", continuous=actions == "continuous"))
-    state, _ = rlzoo.train(algo, jax.random.key(0), learner.updates)
-    return algo, state
-
-
-@EVERY_LEARNER
 @pytest.mark.parametrize(
     ("name", "answers"),
     [
@@ -139,40 +164,29 @@ def learn(learner, name, actions):
         ("both-flags", {0.0: 1.0}),  # 10 if the truncation were to win
     ],
 )
-def test_value(learner, actions, name, answers):
-    algo, state = learn(LEARNERS[learner], name, actions)
-    found = np.asarray(value_of(algo, state, jnp.array(list(answers))[:, None]))
-    np.testing.assert_allclose(found, list(answers.values()), rtol=0.03, atol=0.03)
+def test_value(learned, name, answers):
+    for seed in range(SEEDS):
+        found = np.asarray(value_of(*learned.lane(NAMES.index(name), seed), jnp.array(list(answers))[:, None]))
+        np.testing.assert_allclose(found, list(answers.values()), rtol=0.03, atol=0.03)
 
 
-@EVERY_LEARNER
 @pytest.mark.parametrize(("name", "wanted"), [("reward-by-action", {0.0: 1}), ("reward-by-both", {-1.0: -1, 1.0: 1})])
-def test_policy(learner, actions, name, wanted):
-    algo, state = learn(LEARNERS[learner], name, actions)
+def test_policy(learned, name, wanted):
+    algo, state = learned.lane(NAMES.index(name))
     obs = jnp.array(list(wanted))[:, None]
     action = np.asarray(algo.policy(algo.actor(state), obs, jax.random.key(1), deterministic=True)).reshape(-1)
-    signed = action if actions == "continuous" else 2 * action - 1
+    signed = learned.signed(action)
     assert (np.sign(signed) == list(wanted.values())).all() and (np.abs(signed) > 0.9).all()
     returns = rlzoo.evaluate(algo, algo.env, state, jax.random.key(2), 64).returns
     assert float(returns.mean()) > 0.9
 
 
-@pytest.mark.parametrize(
-    "learner",
-    [pytest.param(x, marks=pytest.mark.slow) if x not in ("a2c", "ppo", "sac") else x for x in LEARNERS],
-)
-def test_time_limit_is_no_death_in_every_lane_of_a_sweep(learner):
-    """The same probe vmapped over gamma and over the reward's scale, a parameter of the environment."""
-    env = rlzoo.envs.make("probe/truncation-only", continuous=LEARNERS[learner].actions == ("continuous",))
-    algo = LEARNERS[learner].make(env)
-    gammas, scales = jnp.array([0.5, 0.9]), jnp.array([2.0, 1.0])
-    task = {"scale": scales} if algo.env is env else algo.task._replace(env={"scale": scales})
-    runs = rlzoo.sweep(algo, algo.hyper._replace(gamma=gammas), task)
-    state, _ = rlzoo.train(runs, jax.random.split(jax.random.key(0), 2), LEARNERS[learner].updates)
-    for h in range(2):
-        for s in range(2):
-            value = value_of(algo, rlzoo.lane(state, h, s), jnp.zeros((1, 1)))
-            assert float(value[0]) == pytest.approx(float(scales[h] / (1 - gammas[h])), rel=0.05)
+def test_time_limit_is_no_death_in_every_lane_of_a_sweep(learned):
+    """The same probe under another gamma and another reward's scale, a parameter of the environment."""
+    for setting, (name, numbers) in enumerate(LANES):
+        for seed in range(SEEDS if name == "truncation-only" else 0):
+            value = value_of(*learned.lane(setting, seed), jnp.zeros((1, 1)))
+            assert float(value[0]) == pytest.approx(numbers["scale"] / (1 - numbers["gamma"]), rel=0.05)
 
 
 # --- offline, on random actions ---------------------------------------------------------------------------------------
@@ -185,32 +199,46 @@ OFFLINE = {
 }
 
 
-def learn_offline(name, probe):
-    """The value leads the policy (alpha = 1000); at that of the data's actions its answers would not be known."""
-    env = rlzoo.envs.make(f"probe/{probe}", continuous=True)
-    dataset = rlzoo.data.collect(env, None, jax.random.key(5), 2048)
-    config, hyper = OFFLINE[name]
+OFFLINE_PROBES = ("delayed-reward", "truncation-only", "both-flags", "reward-by-both")
+
+
+@pytest.fixture(scope="module", params=OFFLINE)
+def learned_offline(request):
+    """One program that learns all probes, each from a dataset of its own.
+
+    The value leads the policy (alpha = 1000); at that of the data's actions its answers would not be known.
+    """
+    config, hyper = OFFLINE[request.param]
     rates = {"actor_learning_rate": 1e-3, "critic_learning_rate": 3e-3, "tau": 0.1, "gamma": GAMMA, "alpha": 1e3}
-    algo = rlzoo.ALGORITHMS[name].make(env, config, dataset, hyper._replace(**rates))
-    return algo, rlzoo.train(algo, jax.random.key(0), 1_000)[0]
+    each = []
+    for probe in OFFLINE_PROBES:
+        env = rlzoo.envs.make(f"probe/{probe}", continuous=True)
+        dataset = rlzoo.data.collect(env, None, jax.random.key(5), 2048)
+        each.append(rlzoo.ALGORITHMS[request.param].make(env, config, dataset, hyper._replace(**rates)))
+    runs = rlzoo.sweep(each[0], task=jax.tree.map(lambda *x: jnp.stack(x), *(algo.task for algo in each)))
+    return each, train_long(runs, jax.random.key(0)[None], 1_000)
 
 
-@pytest.mark.parametrize("name", OFFLINE)
-@pytest.mark.parametrize("probe", ["delayed-reward", "truncation-only", "both-flags"])
-def test_value_offline(name, probe):
-    answers = {
-        "delayed-reward": {0.0: GAMMA, 1.0: 1.0},
-        "truncation-only": {0.0: 1.0 / (1.0 - GAMMA)},
-        "both-flags": {0.0: 1.0},
-    }[probe]
-    algo, state = learn_offline(name, probe)
-    found = np.asarray(value_of(algo, state, jnp.array(list(answers))[:, None]))
+@pytest.mark.parametrize(
+    ("probe", "answers"),
+    [
+        ("delayed-reward", {0.0: GAMMA, 1.0: 1.0}),
+        ("truncation-only", {0.0: 1.0 / (1.0 - GAMMA)}),
+        ("both-flags", {0.0: 1.0}),
+    ],
+)
+def test_value_offline(learned_offline, probe, answers):
+    each, state = learned_offline
+    setting = OFFLINE_PROBES.index(probe)
+    obs = jnp.array(list(answers))[:, None]
+    found = np.asarray(value_of(each[setting], rlzoo.lane(state, setting, 0), obs))
     np.testing.assert_allclose(found, list(answers.values()), rtol=0.03, atol=0.03)
 
 
-@pytest.mark.parametrize("name", OFFLINE)
-def test_policy_offline(name):
-    algo, state = learn_offline(name, "reward-by-both")
+def test_policy_offline(learned_offline):
+    each, state = learned_offline
+    setting = OFFLINE_PROBES.index("reward-by-both")
+    algo, state = each[setting], rlzoo.lane(state, setting, 0)
     obs = jnp.array([[-1.0], [1.0]])
     action = np.asarray(algo.policy(algo.actor(state), obs, jax.random.key(1), deterministic=True))[:, 0]
     assert action[0] < -0.9 and action[1] > 0.9
@@ -223,6 +251,6 @@ def test_cloning():
     env = rlzoo.envs.make("probe/reward-by-both", continuous=True)
     dataset = rlzoo.data.collect(env, lambda obs, key: 0.8 * obs, jax.random.key(5), 512)
     algo = bc.make(env, bc.Config(batch_size=64, hidden=(32,)), dataset, bc.Hyper(learning_rate=1e-2))
-    state, _ = rlzoo.train(algo, jax.random.key(0), 500)
+    state = train_long(algo, jax.random.key(0), 500)
     obs = jnp.array([[-1.0], [1.0]])
     np.testing.assert_allclose(algo.policy(algo.actor(state), obs, jax.random.key(1)), 0.8 * obs, atol=0.01)

@@ -26,6 +26,7 @@ from rlzoo.machine import in_bytes
 from rlzoo.types import Algorithm
 
 SEAL = "crc32"  # of the manifest
+SMALL = 2**20  # numbers of a leaf that are added up by hand
 MIXERS = ((0x9E3779B1, 0x85EBCA77), (0xC2B2AE3D, 0x27D4EB2F))  # large odd numbers without a pattern
 
 
@@ -290,32 +291,36 @@ def _sealed(about: dict[str, Any]) -> dict[str, Any]:
 
 def _checksums(state: Any) -> list[str]:
     """Of every leaf, in their order; the files have none that would find every change on a disk."""
+    keys = jax.dtypes.prng_key
+    leaves = [jax.random.key_data(x) if jnp.issubdtype(x.dtype, keys) else x for x in jax.tree.leaves(state)]
+    # A program for the small ones of a State would take longer to compile than adding them up by hand.
+    by_hand = [isinstance(x, np.ndarray) or (x.is_fully_addressable and x.size <= SMALL) for x in leaves]
     with devices.reaching():
-        return [f"{int(a):08x}{int(b):08x}" for a, b in np.asarray(_sums(state))]
+        large = iter(_sums([x for x, small in zip(leaves, by_hand, strict=True) if not small]))
+        sums = [_sum(np.asarray(x), np) if small else next(large) for x, small in zip(leaves, by_hand, strict=True)]
+        return [f"{int(a):08x}{int(b):08x}" for a, b in map(np.asarray, sums)]
 
 
-@jax.jit
-def _sums(state: Any) -> jax.Array:
-    """u32[leaves, 2]: sums of a leaf's words, each times an odd number that belongs to its place.
+def _sum(x: Any, xp: Any) -> Any:
+    """u32[2]: sums of an array's words, each times an odd number that belongs to its place; ``xp`` is NumPy or JAX's.
 
     A changed word always changes them. Whole numbers add up to the same in any order, on whatever devices they lie.
     """
+    if xp.iscomplexobj(x):
+        x = xp.stack([x.real, x.imag], axis=-1)
+    if x.dtype != bool and jax.dtypes.itemsize_bits(x.dtype) >= 8:  # whole numbers of fewer bits are words already
+        x = x[..., None].view(f"uint{min(32, 8 * x.dtype.itemsize)}")
+    words = x.astype(xp.uint32)
+    place = xp.zeros(x.shape, xp.uint32)
+    for axis, size in enumerate(x.shape):
+        place = place * size + xp.arange(size, dtype=xp.uint32).reshape(-1, *[1] * (x.ndim - axis - 1))
+    mixed = (((place * xp.uint32(a)) ^ (place >> 15)) * xp.uint32(b) | xp.uint32(1) for a, b in MIXERS)
+    return xp.stack([xp.sum(words * factor, dtype=xp.uint32) for factor in mixed])
 
-    def one(x):
-        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            x = jax.random.key_data(x)
-        if jnp.iscomplexobj(x):
-            x = jnp.stack([x.real, x.imag], axis=-1)
-        if x.dtype != bool and jax.dtypes.itemsize_bits(x.dtype) >= 8:  # whole numbers of fewer bits are words already
-            x = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{min(32, 8 * x.dtype.itemsize)}"))
-        words = x.astype(jnp.uint32)
-        place = jnp.zeros(x.shape, jnp.uint32)
-        for axis, size in enumerate(x.shape):
-            place = place * size + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
-        mixed = (((place * jnp.uint32(a)) ^ (place >> 15)) * jnp.uint32(b) | jnp.uint32(1) for a, b in MIXERS)
-        return jnp.stack([jnp.sum(words * factor, dtype=jnp.uint32) for factor in mixed])
 
-    return jnp.stack([one(x) for x in jax.tree.leaves(state)])
+@jax.jit
+def _sums(leaves: list[jax.Array]) -> list[jax.Array]:
+    return [_sum(x, jnp) for x in leaves]
 
 
 def _refuse_changed(state: Any, about: dict[str, Any]) -> None:
