@@ -1,5 +1,6 @@
 """What several test modules need."""
 
+import functools
 import itertools
 import socket
 
@@ -37,14 +38,14 @@ def assert_close(first, second, **tolerance):
 
 def copy(tree):
     """A copy that survives the donation of the original."""
-    return jax.tree.map(lambda x: x.copy(), tree)
+    return jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))(tree)
 
 
 def train_long(algo, key, num_updates):
-    """The State of `rlzoo.train`, of a program so long in running that optimising it takes less: see conftest."""
+    """As `rlzoo.train`, of a program so long in running that optimising it takes less: see conftest."""
     state, optimised = rlzoo.init(algo, key, quiet=True), {"xla_backend_optimization_level": 1}
     lowered = _program(algo, state).lower(state, float32(algo.hyper), algo.task, num_updates)
-    return lowered.compile(compiler_options=optimised)(state, float32(algo.hyper), algo.task)[0]
+    return lowered.compile(compiler_options=optimised)(state, float32(algo.hyper), algo.task)
 
 
 def blank(algo, key):
@@ -56,7 +57,7 @@ def blank(algo, key):
         if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             kinds = [jax.random.key(next(numbers), impl=impl) for impl in ("threefry2x32", "rbg")]
             return jnp.broadcast_to(next(key for key in kinds if key.dtype == x.dtype), x.shape)
-        return jnp.full(x.shape, next(numbers) % 2, x.dtype)
+        return jnp.asarray(np.full(x.shape, next(numbers) % 2, x.dtype))
 
     return jax.tree.map(one, shapes)
 
@@ -124,6 +125,7 @@ def finite_differences(loss, params, width=1e-5):
 # --- an off-policy update in NumPy ------------------------------------------------------------------------------------
 
 
+@functools.cache  # its programs are compiled once
 def plane():
     """Points pushed about by actions from [-1, 1] x [-3, 3]; an episode ends beyond a line."""
 
@@ -157,6 +159,7 @@ def any_of(envs):
     return envs[0]._replace(name="own/any", reset=reset, step=step, params=params, horizon=horizon)
 
 
+@functools.cache
 def plane_preferences(num_segments=20, length=4):
     """Comparisons of `plane`'s segments by their rewards, one in five a tie."""
     drawn = preferences.segments(plane_dataset(), num_segments, length, jax.random.key(4))
@@ -164,6 +167,7 @@ def plane_preferences(num_segments=20, length=4):
     return said.replace(label=jnp.where(jnp.arange(40) % 5 == 0, 0.5, said.label))
 
 
+@functools.cache
 def plane_dataset(num_rows=200):
     """A dataset of `plane` under uniformly random actions: 4 environments, one after the other."""
     return collect(plane(), None, jax.random.key(3), num_rows, 4, about=About("plane-random"))

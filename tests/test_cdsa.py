@@ -23,6 +23,7 @@ from helpers import (
     numpy_normalised,
     plane,
     plane_dataset,
+    train_long,
 )
 
 import rlzoo
@@ -170,7 +171,7 @@ def learned(kind, score="conditional", num_updates=4000):
     hyper = cdsa.Hyper(score_learning_rate=5e-3, anneal_steps=num_updates, sigma_min=0.02, ema_decay=0.99)
     config = replace(TOY, score=score)
     algo = cdsa.make(env, config, dataset, hyper)
-    state, metrics = rlzoo.train(algo, KEY, num_updates)
+    state, metrics = train_long(algo, KEY, num_updates)
     models = cdsa.fitted(algo, state).models
     nets = cdsa._networks(points.shape[1] - 1, 1, config)
     return algo.task, lambda z, sigma: nets.score(models, z, sigma), metrics

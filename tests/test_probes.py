@@ -150,7 +150,7 @@ def learned(request):
     task = {"which": which, "scale": scale}
     task = task if algo.env is env else algo.task._replace(env=task)
     runs = rlzoo.sweep(algo, algo.hyper._replace(gamma=gamma), task)
-    state = train_long(runs, jax.random.split(jax.random.key(0), SEEDS), LEARNERS[name].updates)
+    state, _ = train_long(runs, jax.random.split(jax.random.key(0), SEEDS), LEARNERS[name].updates)
     return Learned(runs, state, (lambda action: action) if kind == "continuous" else (lambda action: 2 * action - 1))
 
 
@@ -216,7 +216,7 @@ def learned_offline(request):
         dataset = rlzoo.data.collect(env, None, jax.random.key(5), 2048)
         each.append(rlzoo.ALGORITHMS[request.param].make(env, config, dataset, hyper._replace(**rates)))
     runs = rlzoo.sweep(each[0], task=jax.tree.map(lambda *x: jnp.stack(x), *(algo.task for algo in each)))
-    return each, train_long(runs, jax.random.key(0)[None], 1_000)
+    return each, train_long(runs, jax.random.key(0)[None], 1_000)[0]
 
 
 @pytest.mark.parametrize(
@@ -251,6 +251,6 @@ def test_cloning():
     env = rlzoo.envs.make("probe/reward-by-both", continuous=True)
     dataset = rlzoo.data.collect(env, lambda obs, key: 0.8 * obs, jax.random.key(5), 512)
     algo = bc.make(env, bc.Config(batch_size=64, hidden=(32,)), dataset, bc.Hyper(learning_rate=1e-2))
-    state = train_long(algo, jax.random.key(0), 500)
+    state, _ = train_long(algo, jax.random.key(0), 500)
     obs = jnp.array([[-1.0], [1.0]])
     np.testing.assert_allclose(algo.policy(algo.actor(state), obs, jax.random.key(1)), 0.8 * obs, atol=0.01)

@@ -270,9 +270,18 @@ def test_the_temperature_of_a_row_changes_the_target_of_that_row(game):
 # --- an iteration -----------------------------------------------------------------------------------------------------
 
 
+def iterated(algo, num_iterations):
+    """As `rlzoo.train`, one iteration after another: another number would be another program to compile."""
+    state, each = rlzoo.init(algo, KEY), []
+    for _ in range(num_iterations):
+        state, metrics = rlzoo.resume(algo, state, 1)
+        each.append(metrics)
+    return state, jax.tree.map(lambda *x: np.concatenate(x), *each)
+
+
 @pytest.fixture(scope="module")
 def trained(algo):
-    return rlzoo.train(algo, KEY, 4)
+    return iterated(algo, 4)
 
 
 def test_what_the_replays_hold(algo, trained):
@@ -302,7 +311,7 @@ def test_phases_are_isolated_and_of_the_right_length(algo, trained):
         opt_state = getattr(state.opt_state, role)
         assert int(opt_state.critics[0].count) == int(opt_state.actor[0].count) == 4 * 6
     other = algo._replace(hyper=algo.hyper._replace(target_entropy=3.0))
-    one, two = (rlzoo.train(x, KEY, 1)[0] for x in (algo, other))
+    one, two = (iterated(x, 1)[0] for x in (algo, other))
     for part in ("params", "target", "opt_state", "replay"):
         assert_same_bits(getattr(one, part).adversary, getattr(two, part).adversary)
     assert not np.array_equal(one.params.protagonist.log_temperature, two.params.protagonist.log_temperature)
@@ -325,8 +334,7 @@ def test_starts_of_learning(game):
 def test_the_curriculum_moves_every_third_iteration(algo):
     """Where the threshold never binds; and not at all where it always does."""
     one, two = (
-        rlzoo.train(algo._replace(hyper=algo.hyper._replace(threshold=x)), KEY, 7)[1]["curriculum/shape"]
-        for x in (-1e9, 1e9)
+        iterated(algo._replace(hyper=algo.hyper._replace(threshold=x)), 7)[1]["curriculum/shape"] for x in (-1e9, 1e9)
     )
     np.testing.assert_allclose(one[:2], 50.0)
     np.testing.assert_allclose(one[2:5], one[2])

@@ -115,7 +115,7 @@ def lane(state: Any, setting: int, seed: int) -> Any:
     num_settings, num_seeds = state.key.shape
     if not (0 <= setting < num_settings and 0 <= seed < num_seeds):
         raise ValueError(f"lane ({setting}, {seed}) is outside the sweep's lanes [{num_settings}, {num_seeds}]")
-    return map_lanes(lambda x: x[setting, seed], state)
+    return _lane(state, setting, seed)
 
 
 def branch(state: Any, num_hypers: int) -> Any:
@@ -128,6 +128,16 @@ def branch(state: Any, num_hypers: int) -> Any:
     """
     if state.key.ndim != 2 or len(state.key) != 1:
         raise ValueError(f"the state has lanes {list(state.key.shape)}; it must be of a sweep of one setting, [1, S]")
+    return _branched(state, num_hypers)
+
+
+@jax.jit
+def _lane(state: Any, setting: Any, seed: Any) -> Any:
+    return map_lanes(lambda x: x[setting, seed], state)
+
+
+@functools.partial(jax.jit, static_argnames="num_hypers")
+def _branched(state: Any, num_hypers: int) -> Any:
     return map_lanes(lambda x: jnp.repeat(x, num_hypers, axis=0), state)
 
 
