@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from rlzoo import names
+from rlzoo.blocks.networks import DTYPES
 from rlzoo.types import Box, Env, environment
 
 MOST = 2**31 - 1  # of what is counted: indices are int32
@@ -83,6 +84,16 @@ class Structure:
         given = getattr(self, field)
         if given not in allowed:
             raise names.unknown(field, given, allowed)
+
+    def dtype(self, field: str, *networks: str) -> None:
+        """What default networks compute in; with own modules in all of ``networks`` there is none whose it could be."""
+        self.choice(field, DTYPES)
+        given, own = getattr(self, field), [name for name in networks if getattr(self, name) is not None]
+        if given != "float32" and len(own) == len(networks):
+            raise ValueError(
+                f"{field}={given!r} is of default networks, and config.{' and config.'.join(own)} replaced them all; "
+                "leave it out, and say it in your own modules, such as nn.Dense(64, dtype=jnp.bfloat16)"
+            )
 
 
 class Preset(NamedTuple):
