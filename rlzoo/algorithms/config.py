@@ -2,11 +2,12 @@
 
 import dataclasses
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from rlzoo import names
 from rlzoo.blocks.networks import DTYPES
+from rlzoo.files import plain
 from rlzoo.types import Box, Env, environment
 
 MOST = 2**31 - 1  # of what is counted: indices are int32
@@ -118,6 +119,11 @@ def bounded_box(env: Env, who: str, instead: str = "") -> Box:
     kind = "an unbounded box" if isinstance(space, Box) else f"discrete, {space.n} actions"
     remedy = instead if instead and not isinstance(space, Box) else ""
     raise ValueError(f"{env.name}: its action space is {kind}; {who} needs a bounded box{remedy}")
+
+
+def on_record(kind: type, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a `Config` as a record has them; those that came after it was written are as by default."""
+    return {**plain(as_dict(kind())), **recorded}
 
 
 def as_dict(config: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Shaped
 
 from rlzoo.blocks.distributions import Categorical, Distribution, Normal
@@ -35,10 +36,11 @@ def product(x: Float[Array, "*B I"], kernel: Float[Array, "I O"], dtype: Any = N
     def summed(x, kernel):
         return jnp.matmul(x, kernel, preferred_element_type=jnp.float32)
 
-    @summed.defjvp
-    def derivative(given, changes):  # the default one would multiply its float32 by bfloat16, which is done in float32
+    @partial(summed.defjvp, symbolic_zeros=True)
+    def derivative(given, changes):  # the default one multiplies float32 by bfloat16, which is done in float32
         (x, kernel), (dx, dkernel) = given, changes
-        return summed(x, kernel), (dx @ kernel + x @ dkernel).astype(jnp.float32)
+        parts = [a @ b for a, b in ((dx, kernel), (x, dkernel)) if SymbolicZero not in (type(a), type(b))]
+        return summed(x, kernel), sum(parts[1:], parts[0]).astype(jnp.float32)
 
     return summed(x.astype(dtype), kernel.astype(dtype))
 
@@ -193,7 +195,7 @@ class FeedForward(nn.Module):
 
 
 def feed_forward(env: Env, config: Any, **fields: Any) -> partial[FeedForward]:
-    """The form of an off-policy algorithm's default networks, by its `Config`; it is given ``features`` and the rest."""
+    """The form of an off-policy algorithm's default networks, by its `Config`; what it lacks is ``features``."""
     of_config = {"activation": config.activation, "dtype": DTYPES[config.compute_dtype]}
     return partial(FeedForward, obs_shape=env.obs_space.shape, hidden=config.hidden, **of_config, **fields)
 

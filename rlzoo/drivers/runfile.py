@@ -6,6 +6,7 @@ from typing import Any
 
 from rlzoo import names
 from rlzoo.algorithms import ALGORITHMS
+from rlzoo.algorithms.config import on_record
 from rlzoo.files import read_json
 
 FILE = "run.json"
@@ -73,7 +74,7 @@ def read(directory: Path) -> dict[str, Any]:
             raise _wrong(path, f"hyper.{name}", values)
     try:
         names.check("hyperparameter", about["hyper"], module.Hyper._fields)
-        config_of(about)
+        about["config"] = on_record(type(config_of(about)), about["config"])
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}; {AGAIN}") from error
     if about["env"].startswith("brax/"):  # what the name alone once meant
