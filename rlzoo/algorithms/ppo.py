@@ -54,7 +54,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     normalise_reward: bool = True  # by the running standard deviation of the discounted return
     normalise_advantage: bool = True  # per minibatch
     anneal: str = "linear"  # how the rate falls to 0 over anneal_steps: linear or cosine
-    compute_dtype: str = "float32"  # of the networks' products; bfloat16: parameters and losses stay float32
+    compute_dtype: str = "float32"  # of default networks' products, or bfloat16; sums, losses, parameters are float32
     network: nn.Module | None = None  # own module, obs -> (distribution, value); replaces hidden, activation, init_std
     optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> an optax transformation
 

@@ -63,7 +63,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     hidden: tuple[int, ...] = (256, 256)  # widths of the policy's and of each critic's layers
     activation: str = "relu"  # tanh, relu, swish or gelu
     layer_norm: bool = False  # before each activation
-    compute_dtype: str = "float32"  # of the networks' products; bfloat16: parameters and losses stay float32
+    compute_dtype: str = "float32"  # of default networks' products, or bfloat16; sums, losses, parameters are float32
     actor: nn.Module | None = None  # own module, obs -> [B, 2 A] mean and log std, or logits, -inf: an action masked
     critic: nn.Module | None = None  # own module, (obs, action) -> [B, 1], or obs -> [B, K] if actions are discrete
     optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one a part

@@ -42,7 +42,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     activation: str = "relu"  # tanh, relu, swish or gelu
     layer_norm: bool = False  # in the critics, before each activation
     normalise_obs: bool = True  # by the dataset's mean and standard deviation + 0.001
-    compute_dtype: str = "float32"  # of the networks' products; bfloat16: parameters and losses stay float32
+    compute_dtype: str = "float32"  # of default networks' products, or bfloat16; sums, losses, parameters are float32
     actor: nn.Module | None = None  # own module, obs -> [B, A] before the tanh; replaces the default
     critic: nn.Module | None = None  # own module, (obs, action) -> [B, 1]; both critics are of its form
     optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one a part
