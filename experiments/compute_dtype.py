@@ -3,7 +3,7 @@
     python experiments/compute_dtype.py [--seeds 12] [--only "PPO on CartPole-v1"] [--record]
 
 The two train by turns, a tenth of the steps at a time. Figures are deterministic returns; the difference is bfloat16's
-less float32's, seed by seed. A processor without units for bfloat16 is slower in it. A quarter of an hour on two cores.
+less float32's, seed by seed. A processor's speed says nothing of an accelerator's. A quarter of an hour on two cores.
 """
 
 import argparse

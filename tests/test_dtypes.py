@@ -17,7 +17,9 @@ import rlzoo
 from rlzoo import ppo, sac, td3_bc
 from rlzoo.blocks import networks
 from rlzoo.blocks.distributions import Categorical
+from rlzoo.drivers import manifest, named, runfile
 from rlzoo.drivers.train import float32, strong
+from rlzoo.files import plain, write_json
 
 KEY = jax.random.key(3)
 HALF = "bfloat16"
@@ -218,15 +220,24 @@ def test_records_from_before_are_of_float32(cartpole, tmp_path, monkeypatch):
     """What was saved when there was no such field is loaded, resumed and given back."""
     algo = ppo.make(cartpole, TINY_PPO)
     state = rlzoo.init(algo, KEY)
-    plain = rlzoo.drivers.manifest.as_dict
+    whole = manifest.as_dict
     with monkeypatch.context() as before:
-        old = lambda config: {name: x for name, x in plain(config).items() if name != "compute_dtype"}  # noqa: E731
-        before.setattr(rlzoo.drivers.manifest, "as_dict", old)
+        old = lambda config: {name: x for name, x in whole(config).items() if name != "compute_dtype"}  # noqa: E731
+        before.setattr(manifest, "as_dict", old)
         rlzoo.save(tmp_path, algo, state)
     assert_same_bits(rlzoo.load(tmp_path, algo), state)
     assert rlzoo.restore(tmp_path).algo.config == algo.config
     with pytest.raises(ValueError, match="config.compute_dtype is 'float32', expected is 'bfloat16'"):
         rlzoo.load(tmp_path, ppo.make(cartpole, dataclasses.replace(TINY_PPO, compute_dtype=HALF)))
+
+
+def test_the_file_of_a_run_from_before_too(tmp_path):
+    """It is compared with what a command line gives: every field that a text can say, and no other."""
+    fields = {name: getattr(ppo.Config(), name) for name in named.plain_fields(ppo.Config)}
+    about = {"algorithm": "ppo", "env": "gymnax/CartPole-v1", "hyper": {}, "seeds": 1, "seed": 0, "steps": 1}
+    for config in (fields, {name: x for name, x in fields.items() if name != "compute_dtype"}):
+        write_json(tmp_path / runfile.FILE, about | {"config": config})
+        assert runfile.read(tmp_path)["config"] == plain(fields)
 
 
 def test_an_update_moves_parameters_alike():
