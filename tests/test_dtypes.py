@@ -1,6 +1,7 @@
 """`compute_dtype`: which numbers are bfloat16, which stay float32, and that both come to the same."""
 
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -173,9 +174,13 @@ def test_shapes_and_dtypes_stay_in_64_bits(name):
 
 
 class Net(nn.Module):
+    hidden: Any = jnp.float32
+    head: Any = jnp.float32
+
     @nn.compact
     def __call__(self, obs):
-        return Categorical(nn.Dense(2)(obs)), nn.Dense(1)(obs)[..., 0]
+        x = nn.tanh(nn.Dense(8, dtype=self.hidden)(obs))
+        return Categorical(nn.Dense(2)(x)), nn.Dense(1, dtype=self.head)(x)[..., 0]
 
 
 CRITIC = networks.FeedForward(1, (2,), (5,))
@@ -185,8 +190,9 @@ CRITIC = networks.FeedForward(1, (2,), (5,))
 def test_another_name_is_refused_with_what_is_near(module):
     with pytest.raises(ValueError, match="unknown compute_dtype 'bfloat'; did you mean 'bfloat16'"):
         module.Config(compute_dtype="bfloat")
-    with pytest.raises(ValueError, match="unknown compute_dtype 'None'"):
-        module.Config(compute_dtype=None)
+    for other in (None, jnp.bfloat16, ["bfloat16"]):
+        with pytest.raises(ValueError, match="unknown compute_dtype .*(allowed are float32, bfloat16|did you mean)"):
+            module.Config(compute_dtype=other)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +208,12 @@ def test_with_own_networks_alone_it_is_refused(module, own, named):
     with pytest.raises(ValueError, match=f"compute_dtype='bfloat16' is of default networks, and {named} replaced"):
         module.Config(compute_dtype=HALF, **own)
     assert module.Config(compute_dtype="float32", **own)
+
+
+def test_own_networks_may_compute_in_it_and_put_out_float32(cartpole):
+    assert ppo.make(cartpole, ppo.Config(network=Net(hidden=jnp.bfloat16)))
+    with pytest.raises(ValueError, match=r"config.network .*: the value is bfloat16\[3\], not float32\[3\]"):
+        ppo.make(cartpole, ppo.Config(network=Net(head=jnp.bfloat16)))
 
 
 @pytest.mark.parametrize("name", ["sac continuous", "td3_bc"])

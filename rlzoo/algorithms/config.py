@@ -83,8 +83,8 @@ class Structure:
 
     def choice(self, field: str, allowed: Iterable[str]) -> None:
         given = getattr(self, field)
-        if given not in allowed:
-            raise names.unknown(field, given, allowed)
+        if not isinstance(given, str) or given not in allowed:
+            raise names.unknown(field, given if isinstance(given, str) else repr(given), allowed)
 
     def dtype(self, field: str, *networks: str) -> None:
         """What default networks compute in; with own modules in all of ``networks`` there is none whose it could be."""
@@ -93,7 +93,7 @@ class Structure:
         if given != "float32" and len(own) == len(networks):
             raise ValueError(
                 f"{field}={given!r} is of default networks, and config.{' and config.'.join(own)} replaced them all; "
-                "leave it out, and say it in your own modules, such as nn.Dense(64, dtype=jnp.bfloat16)"
+                "leave it out, and give your own modules' layers a dtype; what they put out must be float32"
             )
 
 

@@ -294,8 +294,8 @@ def own(
         shapes: of its inputs but for the batch: an observation's, an action's.
         batches: leading axes that it has to take, *B.
     Raises:
-        ValueError: it is no module, fails on such inputs, gives other shapes or another kind of distribution, or NaN;
-            with what it must give.
+        ValueError: it is no module, fails on such inputs, gives other shapes, another kind of distribution, less than
+            float32, or NaN; with what it must give.
     """
     module, name = getattr(config, field), f"config.{field}"
     if module is None:
@@ -326,7 +326,10 @@ def own(
             raise ValueError(f"{what}; it must give {must}") from error
         for part, shape in wanted.items():
             found = given.get(part)
-            kinds = [None if x is None else (x.shape, jnp.issubdtype(x.dtype, jnp.integer)) for x in (found, shape)]
+            kinds = [
+                None if x is None else (x.shape, jnp.issubdtype(x.dtype, jnp.integer), x.dtype.itemsize < 4)
+                for x in (found, shape)  # less than float32 would be too little for losses
+            ]
             if kinds[0] != kinds[1] and not (part == "logits" and found is None):
                 raise ValueError(
                     f"{name} gives {gives} on inputs {inputs}, where {must} is expected, *B = {list(batch)}: {part} is "
