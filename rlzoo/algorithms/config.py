@@ -87,7 +87,7 @@ class Structure:
             raise names.unknown(field, given if isinstance(given, str) else repr(given), allowed)
 
     def dtype(self, field: str, *networks: str) -> None:
-        """What default networks compute in; with own modules in all of ``networks`` there is none whose it could be."""
+        """What default networks compute in; refused where own modules replace all ``networks``: it would do nothing."""
         self.choice(field, DTYPES)
         given, own = getattr(self, field), [name for name in networks if getattr(self, name) is not None]
         if given != "float32" and len(own) == len(networks):
