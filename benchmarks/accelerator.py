@@ -49,6 +49,7 @@ WORKER = Path(__file__).parent / "workers" / "on_device.py"
 MJX = {"backend": "mjx"}
 WIDE = {"num_envs": 2048, "num_steps": 16, "num_minibatches": 32}  # one agent that fills a device
 NARROW = {"num_steps": 16}
+HALF = {"compute_dtype": "bfloat16"}  # beside the same in float32
 ROWS = 1_000_000
 LEARNING = 0.3  # of the time that learning has in any case, once it is prepared
 GRAPHS = "--xla_gpu_enable_command_buffer=+WHILE,+CONDITIONAL"  # a loop is launched whole, not iteration by iteration
@@ -137,6 +138,10 @@ def jobs(options: argparse.Namespace, groups: int) -> list[Job]:
     found += [
         fast("PPO CartPole, loops as graphs", [1, 2048], [16, 2], flags=GRAPHS, **of_ppo, **cartpole),
         fast("SAC Pendulum, loops as graphs", [1, 300], [200, 50], flags=GRAPHS, **of_sac, **pendulum),
+    ]
+    found += [
+        fast("PPO CartPole, bfloat16", [2048], [2], algorithm="ppo", sizes=PPO | HALF, **cartpole),
+        fast("SAC hopper, bfloat16", [64], [50], algorithm="sac", sizes=SAC | HALF, **hopper),
     ]
     found += [fast("CPL", [1, 8], [20, 4], algorithm="cpl", what="updates")]
     found += [fast("QARL", [1, 8], [1, 1], algorithm="qarl", sizes={"num_envs": 5})]

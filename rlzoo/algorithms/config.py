@@ -2,10 +2,12 @@
 
 import dataclasses
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from rlzoo import names
+from rlzoo.blocks.networks import DTYPES
+from rlzoo.files import plain
 from rlzoo.types import Box, Env, environment
 
 MOST = 2**31 - 1  # of what is counted: indices are int32
@@ -81,8 +83,18 @@ class Structure:
 
     def choice(self, field: str, allowed: Iterable[str]) -> None:
         given = getattr(self, field)
-        if given not in allowed:
-            raise names.unknown(field, given, allowed)
+        if not isinstance(given, str) or given not in allowed:
+            raise names.unknown(field, given if isinstance(given, str) else repr(given), allowed)
+
+    def dtype(self, field: str, *networks: str) -> None:
+        """What default networks compute in; refused where own modules replace all ``networks``: it would do nothing."""
+        self.choice(field, DTYPES)
+        given, own = getattr(self, field), [name for name in networks if getattr(self, name) is not None]
+        if given != "float32" and len(own) == len(networks):
+            raise ValueError(
+                f"{field}={given!r} is of default networks, and config.{' and config.'.join(own)} replaced them all; "
+                "leave it out, and give your own modules' layers a dtype; what they put out must be float32"
+            )
 
 
 class Preset(NamedTuple):
@@ -107,6 +119,11 @@ def bounded_box(env: Env, who: str, instead: str = "") -> Box:
     kind = "an unbounded box" if isinstance(space, Box) else f"discrete, {space.n} actions"
     remedy = instead if instead and not isinstance(space, Box) else ""
     raise ValueError(f"{env.name}: its action space is {kind}; {who} needs a bounded box{remedy}")
+
+
+def on_record(kind: type, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a `Config` as a record has them; those that came after it was written are as by default."""
+    return {**plain(as_dict(kind())), **recorded}
 
 
 def as_dict(config: Any) -> dict[str, Any]:

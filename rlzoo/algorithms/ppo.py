@@ -54,6 +54,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     normalise_reward: bool = True  # by the running standard deviation of the discounted return
     normalise_advantage: bool = True  # per minibatch
     anneal: str = "linear"  # how the rate falls to 0 over anneal_steps: linear or cosine
+    compute_dtype: str = "float32"  # of default networks' products, or bfloat16; sums, losses, parameters are float32
     network: nn.Module | None = None  # own module, obs -> (distribution, value); replaces hidden, activation, init_std
     optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> an optax transformation
 
@@ -64,6 +65,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
         self.choice("activation", networks.ACTIVATIONS)
         self.positive("init_std")
         self.choice("anneal", optim.ANNEALING)
+        self.dtype("compute_dtype", "network")
         if self.normalise_advantage and self.num_envs * self.num_steps == self.num_minibatches:
             raise ValueError(
                 f"num_minibatches={self.num_minibatches} leaves one transition in each, which cannot be normalised; "
@@ -148,7 +150,8 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
     """PPO for an environment: see `Config` for its structure, `Hyper` for its numbers, `presets` for tuned pairs."""
     environment(env, "PPO")
     hyper = checked(hyper)
-    default = networks.actor_critic(env, config.hidden, config.activation, config.init_std)
+    form = config.hidden, config.activation, config.init_std, config.compute_dtype
+    default = networks.actor_critic(env, *form)
     network = networks.own(config, "network", default, env.obs_space.shape, batches=((3,), (2, 3)))
     forward: Callable[..., Any] = network.apply  # params, normalised obs -> distribution, value
     batch_size = config.num_envs * config.num_steps

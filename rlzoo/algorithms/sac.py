@@ -28,7 +28,6 @@ discrete target entropy is the second paper's, ``init_alpha`` the authors' code'
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -64,6 +63,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     hidden: tuple[int, ...] = (256, 256)  # widths of the policy's and of each critic's layers
     activation: str = "relu"  # tanh, relu, swish or gelu
     layer_norm: bool = False  # before each activation
+    compute_dtype: str = "float32"  # of default networks' products, or bfloat16; sums, losses, parameters are float32
     actor: nn.Module | None = None  # own module, obs -> [B, 2 A] mean and log std, or logits, -inf: an action masked
     critic: nn.Module | None = None  # own module, (obs, action) -> [B, 1], or obs -> [B, K] if actions are discrete
     optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one a part
@@ -73,6 +73,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
         self.at_least(1, "num_critics", "num_target_critics", "warmup_hold")
         self.widths("hidden")
         self.choice("activation", networks.ACTIVATIONS)
+        self.dtype("compute_dtype", "actor", "critic")
         self.divides("policy_delay", "num_updates", self.num_updates)
         self.replay(self.num_envs * self.num_steps)
         self.divides("warmup_hold", "warmup / num_envs", self.warmup // self.num_envs)
@@ -161,13 +162,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
     log_volume = float(np.log(0.5 * (space.high - space.low)).sum()) if isinstance(space, Box) else 0.0
     num_actions = space.n if isinstance(space, Discrete) else math.prod(space.shape)
 
-    network = partial(
-        networks.FeedForward,
-        obs_shape=env.obs_space.shape,
-        hidden=config.hidden,
-        activation=config.activation,
-        layer_norm=config.layer_norm,
-    )
+    network = networks.feed_forward(env, config, layer_norm=config.layer_norm)
     seen = (env.obs_space.shape,) if discrete else (env.obs_space.shape, (num_actions,))  # by critics
     actor_net = networks.own(config, "actor", network(num_actions if discrete else 2 * num_actions), seen[0])
     critic_net = networks.own(config, "critic", network(num_actions if discrete else 1), *seen)

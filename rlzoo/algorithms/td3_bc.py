@@ -18,7 +18,6 @@ too; the presets for Pendulum's datasets are ours, chosen on other keys than tho
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -43,6 +42,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     activation: str = "relu"  # tanh, relu, swish or gelu
     layer_norm: bool = False  # in the critics, before each activation
     normalise_obs: bool = True  # by the dataset's mean and standard deviation + 0.001
+    compute_dtype: str = "float32"  # of default networks' products, or bfloat16; sums, losses, parameters are float32
     actor: nn.Module | None = None  # own module, obs -> [B, A] before the tanh; replaces the default
     critic: nn.Module | None = None  # own module, (obs, action) -> [B, 1]; both critics are of its form
     optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one a part
@@ -51,6 +51,7 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
         self.at_least(1, "batch_size", "policy_delay")
         self.widths("hidden")
         self.choice("activation", networks.ACTIVATIONS)
+        self.dtype("compute_dtype", "actor", "critic")
 
 
 @numbers
@@ -161,9 +162,7 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     task = task_of(dataset, env, "td3_bc", config.normalise_obs)
     num_actions = task.transitions.action.shape[-1]
 
-    network = partial(
-        networks.FeedForward, obs_shape=env.obs_space.shape, hidden=config.hidden, activation=config.activation
-    )
+    network = networks.feed_forward(env, config)
     shapes = env.obs_space.shape, (num_actions,)
     nets = networks.TwinCritics(
         networks.own(config, "actor", network(num_actions), shapes[0]),

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Shaped
 
 from rlzoo.blocks.distributions import Categorical, Distribution, Normal
@@ -19,6 +21,33 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "swish": nn.swish,
     "gelu": nn.gelu,
 }
+DTYPES: dict[str, Any] = {"float32": None, "bfloat16": jnp.bfloat16}  # of `product`, by the names in a Config
+
+
+def product(x: Float[Array, "*B I"], kernel: Float[Array, "I O"], dtype: Any = None) -> Float[Array, "*B O"]:
+    """x @ kernel, of factors rounded to ``dtype``, with float32 sums: what matrix units do. Without one as they are.
+
+    The products of its derivative are of rounded factors too, the cotangent among them, and are rounded themselves.
+    """
+    if dtype is None:
+        return x @ kernel
+
+    @jax.custom_jvp
+    def summed(x, kernel):
+        return jnp.matmul(x, kernel, preferred_element_type=jnp.float32)
+
+    @partial(summed.defjvp, symbolic_zeros=True)
+    def derivative(given, changes):  # the default one multiplies float32 by bfloat16, which is done in float32
+        (x, kernel), (dx, dkernel) = given, changes
+        parts = [a @ b for a, b in ((dx, kernel), (x, dkernel)) if SymbolicZero not in (type(a), type(b))]
+        return summed(x, kernel), sum(parts[1:], parts[0]).astype(jnp.float32)
+
+    return summed(x.astype(dtype), kernel.astype(dtype))
+
+
+def activated(x: Float[Array, "*B W"], activation: str, dtype: Any = None) -> Float[Array, "*B W"]:
+    """A hidden layer's activation by its name, in ``dtype`` if there is one."""
+    return ACTIVATIONS[activation](x if dtype is None else x.astype(dtype))
 
 
 def orthogonal(key: jax.Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> Float[Array, "I O"]:
@@ -39,9 +68,13 @@ def orthogonal(key: jax.Array, shape: tuple[int, int], dtype: Any = jnp.float32)
     return x if shape[0] >= shape[1] else x.T
 
 
-def dense(features: int, gain: float = math.sqrt(2.0)) -> nn.Dense:
+def dense(features: int, gain: float = math.sqrt(2.0), dtype: Any = None) -> nn.Dense:
     """A linear layer with orthogonal weights of the given gain (Saxe et al. 2014, arXiv:1312.6120) and zero bias."""
-    return nn.Dense(features, kernel_init=lambda key, shape, dtype: gain * orthogonal(key, shape, dtype))
+    return nn.Dense(
+        features,
+        kernel_init=lambda key, shape, dtype: gain * orthogonal(key, shape, dtype),
+        dot_general=None if dtype is None else lambda x, kernel, *_, **__: product(x, kernel, dtype),
+    )
 
 
 class MLP(nn.Module):
@@ -51,12 +84,13 @@ class MLP(nn.Module):
     features: int
     gain: float = 1.0
     activation: str = "tanh"
+    dtype: Any = None  # of products' factors and of hidden activations; parameters and outputs are float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
         for width in self.hidden:
-            x = ACTIVATIONS[self.activation](dense(width)(x))
-        return dense(self.features, self.gain)(x)
+            x = activated(dense(width, dtype=self.dtype)(x), self.activation, self.dtype)
+        return dense(self.features, self.gain, self.dtype)(x)
 
 
 class CNN(nn.Module):
@@ -70,6 +104,7 @@ class CNN(nn.Module):
     """
 
     channels: int = 16
+    dtype: Any = None  # see `MLP`
 
     @nn.compact
     def __call__(self, x: Float[Array, "*B H W C"]) -> Float[Array, "*B F"]:
@@ -77,14 +112,15 @@ class CNN(nn.Module):
         if height < 1 or width < 1:
             raise ValueError(f"images {list(x.shape[-3:])} are smaller than the 3 x 3 convolution; flatten them")
         patches = [x[..., i : i + height, j : j + width, :] for i in range(3) for j in range(3)]
-        features = nn.relu(dense(self.channels)(jnp.concatenate(patches, axis=-1)))
+        sums = dense(self.channels, dtype=self.dtype)(jnp.concatenate(patches, axis=-1))
+        features = activated(sums, "relu", self.dtype)
         return features.reshape(*features.shape[:-3], -1)
 
 
-def _features(obs: jax.Array, obs_shape: tuple[int, ...]) -> jax.Array:
+def _features(obs: jax.Array, obs_shape: tuple[int, ...], dtype: Any) -> jax.Array:
     """Inside a compact module: images through a CNN of its own, everything else, such as tiny images, as one vector."""
     if len(obs_shape) == 3 and min(obs_shape[:2]) >= 3:
-        return CNN()(obs)
+        return CNN(dtype=dtype)(obs)
     return obs.reshape(*obs.shape[: obs.ndim - len(obs_shape)], -1)
 
 
@@ -98,6 +134,7 @@ class Linear(nn.Module):
     features: int
     weights: str = "torch"
     gain: float = 1.0  # of xavier
+    dtype: Any = None  # see `MLP`
 
     @nn.compact
     def __call__(self, x: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
@@ -113,7 +150,7 @@ class Linear(nn.Module):
         else:
             kernel = self.param("kernel", uniform, shape, bounds[self.weights])
             bias = self.param("bias", uniform, shape[1:], bound)
-        return x @ kernel + bias
+        return product(x, kernel, self.dtype) + bias
 
 
 class FeedForward(nn.Module):
@@ -131,6 +168,7 @@ class FeedForward(nn.Module):
     dropout: float = 0.0  # the probability by which ``keep`` is 0
     norm_last: bool = False  # LayerNorm behind the activation
     weights: str = "torch"  # at the start, see `Linear`
+    dtype: Any = None  # see `MLP`; the statistics of LayerNorm are float32 too
 
     @nn.compact
     def __call__(
@@ -140,7 +178,7 @@ class FeedForward(nn.Module):
         keep: Shaped[Array, "*B W"] | None = None,
     ) -> Float[Array, "*B O"]:
         """``keep``: dropout's mask over all W hidden units, 1 or 0 or bools; None, as in evaluation, drops nothing."""
-        x = _features(obs, self.obs_shape)
+        x = _features(obs, self.obs_shape, self.dtype)
         if action is not None:
             x = jnp.concatenate([x, action], axis=-1)
 
@@ -148,12 +186,18 @@ class FeedForward(nn.Module):
         if keep is not None:
             keeps = jnp.split(keep / (1.0 - self.dropout), np.cumsum(self.hidden)[:-1], axis=-1)
         for width, factor in zip(self.hidden, keeps, strict=True):
-            x = Linear(width, self.weights, math.sqrt(2.0))(x)
+            x = Linear(width, self.weights, math.sqrt(2.0), self.dtype)(x)
             x = x if factor is None else x * factor
             x = nn.LayerNorm(epsilon=1e-5)(x) if self.layer_norm and not self.norm_last else x
-            x = ACTIVATIONS[self.activation](x)
+            x = activated(x, self.activation, self.dtype)
             x = nn.LayerNorm(epsilon=1e-5)(x) if self.layer_norm and self.norm_last else x
-        return Linear(self.features, self.weights, name="head")(x)
+        return Linear(self.features, self.weights, dtype=self.dtype, name="head")(x)
+
+
+def feed_forward(env: Env, config: Any, **fields: Any) -> partial[FeedForward]:
+    """The form of an off-policy algorithm's default networks, by its `Config`; what it lacks is ``features``."""
+    of_config = {"activation": config.activation, "dtype": DTYPES[config.compute_dtype]}
+    return partial(FeedForward, obs_shape=env.obs_space.shape, hidden=config.hidden, **of_config, **fields)
 
 
 class ScoreNetwork(nn.Module):
@@ -210,27 +254,31 @@ class ActorCritic(nn.Module):
     hidden: tuple[int, ...] = (64, 64)
     activation: str = "tanh"
     init_std: float = 1.0  # of a continuous policy, in units of half the action box
+    dtype: Any = None  # see `MLP`
 
     @nn.compact
     def __call__(self, obs: Float[Array, "..."]) -> tuple[Distribution, Float[Array, "*B"]]:
-        features = _features(obs, self.obs_shape)
-        head = MLP(self.hidden, self.num_outputs, 0.01, self.activation, name="actor")(features)
+        features = _features(obs, self.obs_shape, self.dtype)
+        head = MLP(self.hidden, self.num_outputs, 0.01, self.activation, self.dtype, name="actor")(features)
         policy: Distribution
         if self.discrete:
             policy = Categorical(head)
         else:
             log_std = nn.initializers.constant(math.log(self.init_std))
             policy = Normal(head, self.param("log_std", log_std, (self.num_outputs,)))
-        value = MLP(self.hidden, 1, 1.0, self.activation, name="critic")(features)[..., 0]
+        value = MLP(self.hidden, 1, 1.0, self.activation, self.dtype, name="critic")(features)[..., 0]
         return policy, value
 
 
-def actor_critic(env: Env, hidden: tuple[int, ...], activation: str, init_std: float) -> ActorCritic:
+def actor_critic(
+    env: Env, hidden: tuple[int, ...], activation: str, init_std: float, compute_dtype: str = "float32"
+) -> ActorCritic:
     """The default network for an environment's spaces."""
     space = env.action_space
     discrete = isinstance(space, Discrete)
     num_outputs = space.n if isinstance(space, Discrete) else math.prod(space.shape)
-    return ActorCritic(env.obs_space.shape, num_outputs, discrete, hidden, activation, init_std)
+    form = hidden, activation, init_std, DTYPES[compute_dtype]
+    return ActorCritic(env.obs_space.shape, num_outputs, discrete, *form)
 
 
 def own(
@@ -246,8 +294,8 @@ def own(
         shapes: of its inputs but for the batch: an observation's, an action's.
         batches: leading axes that it has to take, *B.
     Raises:
-        ValueError: it is no module, fails on such inputs, gives other shapes or another kind of distribution, or NaN;
-            with what it must give.
+        ValueError: it is no module, fails on such inputs, gives other shapes, another kind of distribution, less than
+            float32, or NaN; with what it must give.
     """
     module, name = getattr(config, field), f"config.{field}"
     if module is None:
@@ -278,7 +326,10 @@ def own(
             raise ValueError(f"{what}; it must give {must}") from error
         for part, shape in wanted.items():
             found = given.get(part)
-            kinds = [None if x is None else (x.shape, jnp.issubdtype(x.dtype, jnp.integer)) for x in (found, shape)]
+            kinds = [
+                None if x is None else (x.shape, jnp.issubdtype(x.dtype, jnp.integer), x.dtype.itemsize < 4)
+                for x in (found, shape)  # less than float32 would be too little for losses
+            ]
             if kinds[0] != kinds[1] and not (part == "logits" and found is None):
                 raise ValueError(
                     f"{name} gives {gives} on inputs {inputs}, where {must} is expected, *B = {list(batch)}: {part} is "

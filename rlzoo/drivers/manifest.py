@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlzoo.algorithms.config import as_dict
+from rlzoo.algorithms import ALGORITHMS
+from rlzoo.algorithms.config import as_dict, on_record
 from rlzoo.data.dataset import checksum
 from rlzoo.envs import recipes
 from rlzoo.files import first_difference, plain
@@ -51,6 +52,9 @@ def refuse_other(found: Mapping[str, Any], expected: Mapping[str, Any], what: st
     """Raise at the first difference that makes a State unreadable, by name."""
     if found.get("format") not in READABLE:
         raise ValueError(f"{what}: format is {found.get('format')!r}, expected is {FORMAT}{remedy}")
+    module = ALGORITHMS.get(str(found.get("algorithm")))
+    if module is not None and isinstance(found.get("config"), dict):
+        found = {**found, "config": on_record(module.Config, found["config"])}
     for key in ("algorithm", "config", "env", "horizon", "lanes", "leaves"):
         key, ours, theirs = first_difference(key, expected[key], found.get(key))
         if ours != theirs:

@@ -6,6 +6,8 @@ from typing import Any
 
 from rlzoo import names
 from rlzoo.algorithms import ALGORITHMS
+from rlzoo.algorithms.config import on_record
+from rlzoo.drivers import named
 from rlzoo.files import read_json
 
 FILE = "run.json"
@@ -73,7 +75,9 @@ def read(directory: Path) -> dict[str, Any]:
             raise _wrong(path, f"hyper.{name}", values)
     try:
         names.check("hyperparameter", about["hyper"], module.Hyper._fields)
-        config_of(about)
+        kind = type(config_of(about))
+        whole, asked = on_record(kind, about["config"]), named.plain_fields(kind)
+        about["config"] = {name: x for name, x in whole.items() if name in asked}
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}; {AGAIN}") from error
     if about["env"].startswith("brax/"):  # what the name alone once meant
