@@ -27,6 +27,7 @@ install_import_hook("rlzoo.blocks", "beartype.beartype")
 CACHE = Path(os.environ.get("RLZOO_TEST_CACHE", Path(__file__).parent.parent / ".cache" / "jax"))
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+jax.config.update("jax_include_full_tracebacks_in_locations", False)  # to write them takes a twelfth of compiling
 
 
 # What is imported stays, and a trace makes many small objects that live: as often as Python does it by default,
