@@ -26,7 +26,9 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 EXPERIMENTS = [path for path in sorted((ROOT / "experiments").rglob("*.py")) if path.stem != "market"]
 BENCHMARKS = [
-    path for path in sorted((ROOT / "benchmarks").glob("*.py")) if path.stem not in ("device_tables", "peers", "tables")
+    path
+    for path in sorted((ROOT / "benchmarks").glob("*.py"))
+    if path.stem not in ("device_tables", "floor_tables", "peers", "tables")
 ]
 README = ROOT / "README.md"
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
