@@ -165,9 +165,14 @@ TRIALS: dict[str, tuple[Any, Any, Any]] = {  # name -> what it is beside, itself
 }  # fmt: skip
 
 
+@functools.lru_cache(maxsize=2)
+def measured(make: Callable[[], Any], agents: int) -> Measured:
+    return Measured(make(), agents)
+
+
 def trial(name: str, agents: int, rounds: int) -> dict[str, Any]:
     before, after, within = TRIALS[name]
-    first = Measured(before(), agents)
+    first = measured(before, agents)
     with within():
         second = Measured(after(), agents)
     ratios = [first.seconds() / second.seconds() for _ in range(rounds)]
@@ -182,9 +187,8 @@ def trial(name: str, agents: int, rounds: int) -> dict[str, Any]:
 
 
 def paper(name: str) -> dict[str, Any]:
-    """Of one agent's update: products' operations and bytes, loops one after another, kernels, and seconds here."""
+    """Of one agent's update: products' operations and bytes, loops one after another, kernels."""
     algo, task = algorithm(name), BY_NAME[name]
-    one = Measured(algo, 1)
     shapes = jax.eval_shape(algo.init, jax.random.key(0), float32(algo.hyper), algo.task)
     cost = costs.products(algo.step, shapes, float32(algo.hyper), algo.task)
     steps = {"steps of the environment": task.sizes.get("num_steps", 1)}
@@ -192,18 +196,17 @@ def paper(name: str) -> dict[str, Any]:
         parts = next(n for n in range(task.sizes["num_minibatches"], 0, -1) if task.sizes["num_steps"] % n == 0)
         steps |= {"parts of the next values": parts, "steps of the advantages": task.sizes["num_steps"]}
     steps["gradient steps"] = task.sizes.get("num_epochs", 1) * task.sizes.get("num_minibatches", 1)
-    line = {"task": name, "flop": cost.flop, "bytes": cost.bytes, "steps": steps, "kernels": one.kernels}
-    return line | {"seconds": float(np.median([one.seconds() for _ in range(5)]))}
+    return {"task": name, "flop": cost.flop, "bytes": cost.bytes, "steps": steps}
 
 
 def peaks(size: int = 2048, numbers: int = 2**25) -> dict[str, float]:
-    """FLOP/s of square products, and bytes a second of a copy, read and written."""
+    """FLOP/s of square products, and bytes a second of a copy, read and written: the best of a few."""
     square, line = jnp.ones((size, size)) / size, jnp.ones(numbers)
     product, copy = jax.jit(jnp.matmul), jax.jit(lambda x: x + 1.0)
 
     def seconds(call: Callable[[], Any]) -> float:
         taken = []
-        for _ in range(30):
+        for _ in range(5):
             began = time.perf_counter()
             jax.block_until_ready(call())
             taken.append(time.perf_counter() - began)
@@ -224,16 +227,22 @@ def main() -> None:
     options = parser.parse_args()
     about = {"hardware": hardware(), "commit": commit(), "date": date.today().isoformat(), "jax": version("jax")}
     about["command"] = shlex.join(["python", "benchmarks/floors.py", *sys.argv[1:]])
-    record: dict[str, Any] = {"about": about, "peaks": peaks()}
-    record["paper"] = [paper(name) for name in ("PPO CartPole", "SAC Pendulum")]
-    print(json.dumps(record, indent=1), flush=True)
-    record["trials"] = []
+    record: dict[str, Any] = {"about": about, "trials": []}
+    names = ("PPO CartPole", "SAC Pendulum")
+    ones = {name: Measured(algorithm(name), 1) for name in names}
+    found, seconds = peaks(), {name: min(ones[name].seconds() for _ in range(5)) for name in names}
     for name in TRIALS:
         for agents in options.agents:
             if options.only is None or options.only in name:
                 record["trials"].append(trial(name, agents, options.rounds))
                 print(json.dumps(record["trials"][-1]), flush=True)
-                jax.clear_caches()
+                # Others may use the machine now and then: what it can do is the best of what it did at any time.
+                found = {what: max(rate, found[what]) for what, rate in peaks().items()}
+                seconds = {name: min(best, *(ones[name].seconds() for _ in range(3))) for name, best in seconds.items()}
+    record |= {"peaks": found, "paper": [paper(name) for name in names]}
+    for row in record["paper"]:
+        row |= {"kernels": ones[row["task"]].kernels, "seconds": seconds[row["task"]]}
+    print(json.dumps(record | {"trials": len(record["trials"])}, indent=1), flush=True)
     if options.record:
         (tables.DIRECTORY / "floors_cpu.json").write_text(json.dumps(record, indent=1) + "\n")
         tables.write()

@@ -363,6 +363,7 @@ def test_tables_are_what_their_generator_writes(monkeypatch):
     assert README.read_text() == tables.readme()
     assert tables.PAGE.read_text() == tables.page()
     assert (DOCS / "environments.md").read_text() == tables.environments()
+    assert (DOCS / "performance.md").read_text() == tables.performance()
     for path in DOCS.glob("*.md"):
         assert path.read_text() == tables.numbers(path.read_text()), path
     rows = [{name: str(value) for name, value in learning.found(row).items()} for row in learning.ROWS]
