@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import device_tables
+import floor_tables
 
 DIRECTORY = Path("docs/benchmarks")
 PAGE = DIRECTORY.with_suffix(".md")
@@ -211,6 +212,18 @@ def environments() -> str:
     return re.sub(r"<!-- backends -->.*?<!-- /backends -->", between, text, flags=re.S)
 
 
+def performance() -> str:
+    """The page on floors and launches with its tables made anew."""
+    return _between((DIRECTORY.parent / "performance.md").read_text(), floor_tables.parts(DIRECTORY))
+
+
+def _between(text: str, parts: dict[str, list[str]]) -> str:
+    for name, lines in parts.items():
+        between = f"<!-- {name} -->\n" + "\n".join(lines) + f"\n<!-- /{name} -->"
+        text = re.sub(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _, new=between: new, text, flags=re.S)
+    return text
+
+
 def readme() -> str:
     """The README with its generated parts made anew; they stand between comments."""
     text = Path("README.md").read_text()
@@ -220,10 +233,7 @@ def readme() -> str:
         parts["speed"] = [*speed_in_brief(rows), "", f"On {rows[0]['hardware']}; commit {rows[0]['commit']}."]
     for path in sorted(DIRECTORY.glob("accelerator_*.jsonl")):
         parts["speed"] = [*parts.get("speed", []), "", *device_tables.in_brief(device_tables.read(path))]
-    for name, lines in parts.items():
-        between = f"<!-- {name} -->\n" + "\n".join(lines) + f"\n<!-- /{name} -->"
-        text = re.sub(rf"<!-- {name} -->.*?<!-- /{name} -->", between, text, flags=re.S)
-    return numbers(text)
+    return numbers(_between(text, parts))
 
 
 def numbers(text: str) -> str:
@@ -248,6 +258,7 @@ def write() -> None:
             path.write_text(numbers(text))
     PAGE.write_text(page())
     (DIRECTORY.parent / "environments.md").write_text(environments())
+    (DIRECTORY.parent / "performance.md").write_text(performance())
     Path("README.md").write_text(readme())
 
 

@@ -26,7 +26,9 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 EXPERIMENTS = [path for path in sorted((ROOT / "experiments").rglob("*.py")) if path.stem != "market"]
 BENCHMARKS = [
-    path for path in sorted((ROOT / "benchmarks").glob("*.py")) if path.stem not in ("device_tables", "peers", "tables")
+    path
+    for path in sorted((ROOT / "benchmarks").glob("*.py"))
+    if path.stem not in ("device_tables", "floor_tables", "peers", "tables")
 ]
 README = ROOT / "README.md"
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
@@ -361,6 +363,7 @@ def test_tables_are_what_their_generator_writes(monkeypatch):
     assert README.read_text() == tables.readme()
     assert tables.PAGE.read_text() == tables.page()
     assert (DOCS / "environments.md").read_text() == tables.environments()
+    assert (DOCS / "performance.md").read_text() == tables.performance()
     for path in DOCS.glob("*.md"):
         assert path.read_text() == tables.numbers(path.read_text()), path
     rows = [{name: str(value) for name, value in learning.found(row).items()} for row in learning.ROWS]

@@ -20,6 +20,7 @@ from helpers import (
 import rlzoo
 from rlzoo import a2c, ppo
 from rlzoo.blocks import returns, rollout
+from rlzoo.drivers import memory
 
 KEY = jax.random.key(11)
 
@@ -140,6 +141,20 @@ def test_one_update_against_numpy(name):
         expected.append(x - HYPER.learning_rate * step)
     for (name_, found), wanted in zip(named_leaves(after.params), expected, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=2e-3, atol=2e-4, err_msg=name_)
+
+
+def test_no_array_of_an_update_holds_a_hidden_layer_of_all_its_steps(cartpole):
+    """Which would be the largest by far, of many agents on a small network too."""
+    algo = ppo.make(cartpole, ppo.Config(num_envs=64, num_steps=64, hidden=(64, 64)))
+    state = jax.eval_shape(algo.init, KEY, algo.hyper, algo.task)
+    largest, shape = memory._largest(jax.make_jaxpr(algo.step)(state, algo.hyper, algo.task).jaxpr)
+    assert largest < 64 * 64 * 64 * 4, shape
+
+
+def test_moments_of_rewards_that_are_not_scaled_are_left_alone(cartpole):
+    algo = ppo.make(cartpole, ppo.Config(num_envs=2, num_steps=4, num_minibatches=1, normalise_reward=False))
+    state, _ = rlzoo.train(algo, KEY, 1)
+    assert state.return_moments.samples == 0.0 and not state.running_return.any() and state.obs_moments.samples == 8.0
 
 
 def test_ratio_is_one_on_the_first_minibatch():

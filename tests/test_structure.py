@@ -97,6 +97,20 @@ print([name for name in {HEAVY} if name in sys.modules])
     assert result.stdout.splitlines()[-1] == "[]"
 
 
+def test_an_environment_of_gymnax_does_not_load_what_draws():
+    """Gymnax imports it with four of its environments: what draws, or whoever else asks, loads it."""
+    script = """
+import sys, rlzoo
+rlzoo.envs.make("gymnax/CartPole-v1")
+print([name for name in ("matplotlib", "pandas", "scipy.stats", "seaborn") if name in sys.modules])
+import gymnax.environments.misc.pong as pong, matplotlib.colors, matplotlib.pyplot, seaborn
+print(pong.sns.color_palette is seaborn.color_palette, pong.plt.subplots is matplotlib.pyplot.subplots,
+      pong.colors.ListedColormap is matplotlib.colors.ListedColormap, hasattr(pong.sns, "no_such_name"))
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines() == ["[]", "True True True False"]
+
+
 def test_beside_a_folder_of_its_name_the_installed_package_is_imported(tmp_path):
     """Where Python is started beside a clone, `rlzoo/` there is no package, and must not be taken for one."""
     installed = importlib.metadata.distributions(name="rlzoo")  # beside it, what the build left in the clone

@@ -92,8 +92,8 @@ class State(NamedTuple):  # all the next update needs, and nothing else
     opt_state: optax.OptState
     envs: rollout.Envs  # N environments in the middle of their episodes
     obs_moments: moments.Moments  # as used to act *and* to learn; renewed after each update
-    return_moments: moments.Moments  # of the discounted return: the unit of reward
-    running_return: jax.Array  # f32[N], discounted, of the episodes so far
+    return_moments: moments.Moments  # of the discounted return: the unit of reward, if rewards are scaled
+    running_return: jax.Array  # f32[N], discounted, of the episodes so far, likewise
     key: chex.PRNGKey
     step: jax.Array  # int32[], updates done; never batched
 
@@ -156,9 +156,15 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
     forward: Callable[..., Any] = network.apply  # params, normalised obs -> distribution, value
     batch_size = config.num_envs * config.num_steps
     minibatches_shape = (config.num_minibatches, batch_size // config.num_minibatches)
+    parts = max(n for n in range(1, config.num_minibatches + 1) if config.num_steps % n == 0)
 
     def normalise(obs_moments, obs):
         return moments.normalise(obs_moments, obs) if config.normalise_obs else obs
+
+    def values(params, obs):
+        """V [T, N], some times at once: of all at once the hidden layers would be the largest arrays of an update."""
+        times = obs.reshape(parts, config.num_steps // parts, *obs.shape[1:])
+        return jax.lax.map(lambda obs: forward(params, obs)[1], times).reshape(obs.shape[:2])
 
     def optimiser(hyper, step):
         rate = optim.ANNEALING[config.anneal](hyper.learning_rate, jnp.float32(batch_size) * step, hyper.anneal_steps)
@@ -199,11 +205,13 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         action, log_prob, value = acted  # [T, N, ...]
 
         # 2. Fix the targets. batch.next_obs precedes any reset, so truncated episodes bootstrap.
-        done = batch.terminated | batch.truncated
-        running_return, discounted = returns.running_return(state.running_return, batch.reward, done, hyper.gamma)
-        return_moments = moments.update(state.return_moments, discounted)
-        reward = moments.scale(return_moments, batch.reward) if config.normalise_reward else batch.reward
-        _, next_value = forward(state.params, normalise(state.obs_moments, batch.next_obs))
+        reward, running_return, return_moments = batch.reward, state.running_return, state.return_moments
+        if config.normalise_reward:
+            done = batch.terminated | batch.truncated
+            running_return, discounted = returns.running_return(running_return, reward, done, hyper.gamma)
+            return_moments = moments.update(return_moments, discounted)
+            reward = moments.scale(return_moments, reward)
+        next_value = values(state.params, normalise(state.obs_moments, batch.next_obs))
         advantage = returns.gae(
             reward, batch.terminated, batch.truncated, value, next_value, hyper.gamma, hyper.gae_lambda
         )

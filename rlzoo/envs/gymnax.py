@@ -5,6 +5,11 @@ successor before the reset. The adapter turns observations and rewards into floa
 observations, and reads spaces and horizon from the default parameters.
 """
 
+import contextlib
+import importlib
+import sys
+from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -14,17 +19,20 @@ import numpy as np
 from rlzoo.envs import spaces
 from rlzoo.types import Box, Discrete, Env, TimeStep
 
+DRAWS = ("matplotlib", "matplotlib.colors", "matplotlib.pyplot", "seaborn")  # imported for gymnax's own pictures
 UNSUPPORTED = {"MNISTBandit-bsuite": "it downloads MNIST when constructed; gymnax ships no copy of the data"}
 
 
 def names() -> tuple[str, ...]:
-    from gymnax.registration import registered_envs
+    with _drawing_later():
+        from gymnax.registration import registered_envs
 
     return tuple(name for name in registered_envs if name not in UNSUPPORTED)
 
 
 def make(name: str, **kwargs: Any) -> Env:
-    import gymnax
+    with _drawing_later():
+        import gymnax
 
     env, params = gymnax.make(name, **kwargs)
     return adapt(env, params, f"gymnax/{name}")
@@ -66,6 +74,34 @@ def adapt(env: Any, params: Any, name: str) -> Env:
         return state, TimeStep(observe(obs), reward, *flags, observe(info["final_observation"]))
 
     return Env(name, reset, step, params, obs_space, action_space, _horizon(params, name))
+
+
+class _Later(ModuleType):
+    """In the place of a module, which is loaded when something of it is used."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # the import system asks for these
+            raise AttributeError(name)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+@contextlib.contextmanager
+def _drawing_later() -> Iterator[None]:
+    """Import gymnax without what it draws with: with pandas and SciPy's statistics, 100 MiB and a second."""
+    later = {name: _Later(name) for name in DRAWS if name not in sys.modules}
+    for name, module in later.items():
+        parent, _, child = name.rpartition(".")
+        if parent in later:
+            setattr(later[parent], child, module)
+    sys.modules.update(later)
+    try:
+        yield
+    finally:
+        for name, module in later.items():
+            if sys.modules.get(name) is module:
+                del sys.modules[name]
 
 
 def _strong(x: Any) -> jax.Array:
