@@ -8,7 +8,7 @@ demo: .venv/ready
 	$(BIN)/python experiments/demo.py
 
 test: .venv/ready lint docs
-	$(BIN)/python -m pytest -n 2 --dist worksteal  # two processes: compiling uses one core of each
+	$(BIN)/python -m pytest -n 3 --dist worksteal  # of two cores: each process waits now and then
 
 test-slow: .venv/ready
 	XLA_FLAGS= $(BIN)/python -m pytest -m slow -n 2  # optimised, unlike `test`: here running takes longer than compiling

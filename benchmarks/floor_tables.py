@@ -25,7 +25,7 @@ def parts(directory: Path) -> dict[str, list[str]]:
 
 def paper(record: dict[str, Any]) -> list[str]:
     text = ["| one update of one agent | MFLOP of products | their operands and results, MB | FLOP a byte "]
-    text[0] += "| one after another |"
+    text[0] += "| steps one after another |"
     text.append("|---|---:|---:|---:|---|")
     for row in record["paper"]:
         steps = " + ".join(f"{n} {what}" for what, n in row["steps"].items())
@@ -42,7 +42,7 @@ def floors(record: dict[str, Any], devices: list[Any]) -> list[str]:
     text.append("|---|---:|---:|---:|---:|")
     sides = [(record["about"]["hardware"], record["peaks"], {row["task"]: row["seconds"] for row in record["paper"]})]
     for lines in devices:
-        measured = {row["name"]: 1 / row["updates"] for row in lines if row.get("agents") == 1 and "updates" in row}
+        measured = {row["name"]: 1 / row["updates"] for row in _of_one_agent(lines) if "updates" in row}
         sides.append((lines[0]["about"]["device"], _peaks(lines), measured))
     sides.append(("H100 SXM, its maker's figures", MAKER, {}))
     for row in record["paper"]:
@@ -58,6 +58,15 @@ def floors(record: dict[str, Any], devices: list[Any]) -> list[str]:
     return [*text, "", f"Reached here in large products and a large copy: {', '.join(reached)}."]
 
 
+def _of_one_agent(lines: list[Any]) -> list[Any]:
+    """Those under flags first, so that by name the others replace them."""
+    return sorted((row for row in lines if row.get("agents") == 1), key=lambda row: not row["about"]["flags"])
+
+
+def _label(row: Any) -> str:
+    return ", ".join(filter(None, (row["name"], row["about"]["device"], row["about"]["flags"])))
+
+
 def _peaks(lines: list[Any]) -> dict[str, float]:
     found: dict[str, float] = {}
     for line in lines:
@@ -70,10 +79,10 @@ def launches(record: dict[str, Any], devices: list[Any]) -> list[str]:
     text = ["| one update of one agent | kernels | µs measured | µs a kernel |", "|---|---:|---:|---:|"]
     rows = [(f"{x['task']}, {record['about']['hardware']}", x["kernels"], x["seconds"]) for x in record["paper"]]
     for lines in devices:
-        of_one = [row for row in lines if row.get("agents") == 1]
+        of_one = _of_one_agent(lines)[::-1]
         counted = {row["name"]: row["kernels"]["launches"] for row in of_one if "kernels" in row}
         rows += [
-            (f"{row['name']}, {row['about']['device']}", counted[row["name"]], 1 / row["updates"])
+            (_label(row), counted[row["name"]], 1 / row["updates"])
             for row in of_one
             if row["name"] in counted and "updates" in row
         ]

@@ -25,7 +25,6 @@ HERE = Path(__file__).parent
 sys.path.append(str(HERE / "workers"))
 
 import costs  # noqa: E402
-import flax.linen as nn  # noqa: E402
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
@@ -37,7 +36,6 @@ from speed import TASKS  # noqa: E402
 import rlzoo  # noqa: E402
 from rlzoo import ppo  # noqa: E402
 from rlzoo.blocks import optim  # noqa: E402
-from rlzoo.blocks.distributions import Categorical  # noqa: E402
 from rlzoo.drivers.train import compiled_chunk, float32  # noqa: E402
 from rlzoo.report.record import commit, hardware  # noqa: E402
 
@@ -114,22 +112,6 @@ def rewritten(*changes: tuple[str, str]) -> Iterator[None]:
         ppo.make = make
 
 
-class Net(nn.Module):
-    """Policy and value of CartPole in a dtype of the products."""
-
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, obs: Any) -> Any:
-        def mlp(outputs: int) -> Any:
-            x = obs
-            for _ in range(2):
-                x = nn.tanh(nn.Dense(64, dtype=self.dtype)(x))
-            return nn.Dense(outputs, dtype=self.dtype)(x).astype(jnp.float32)
-
-        return Categorical(mlp(2)), mlp(1)[..., 0]
-
-
 def flat(rate: str) -> Callable[..., Any]:
     """Adam, clipped as ever, over all parameters as one vector."""
     return lambda hyper, step: optax.flatten(optim.adam(getattr(hyper, rate), getattr(hyper, "max_grad_norm", jnp.inf)))
@@ -153,9 +135,7 @@ TRIALS: dict[str, tuple[Any, Any, Any]] = {  # name -> what it is beside, itself
     "PPO: next values of all steps at once": (CARTPOLE, CARTPOLE, functools.partial(rewritten, *WHOLE)),
     "PPO: next values step by step": (CARTPOLE, CARTPOLE, functools.partial(rewritten, *EACH)),
     "PPO: products in bfloat16": (
-        functools.partial(CARTPOLE, network=Net(jnp.float32)),
-        functools.partial(CARTPOLE, network=Net(jnp.bfloat16)),
-        contextlib.nullcontext,
+        CARTPOLE, functools.partial(CARTPOLE, compute_dtype="bfloat16"), contextlib.nullcontext
     ),
     "SAC: Adam over one vector": (
         functools.partial(algorithm, "SAC Pendulum", optim=lambda hyper, step: optax.adam(3e-4)),
@@ -191,18 +171,23 @@ def paper(name: str) -> dict[str, Any]:
     algo, task = algorithm(name), BY_NAME[name]
     shapes = jax.eval_shape(algo.init, jax.random.key(0), float32(algo.hyper), algo.task)
     cost = costs.products(algo.step, shapes, float32(algo.hyper), algo.task)
-    steps = {"steps of the environment": task.sizes.get("num_steps", 1)}
+    steps = {"of the environment": task.sizes.get("num_steps", 1)}
     if task.algorithm == "ppo":
         parts = next(n for n in range(task.sizes["num_minibatches"], 0, -1) if task.sizes["num_steps"] % n == 0)
-        steps |= {"parts of the next values": parts, "steps of the advantages": task.sizes["num_steps"]}
-    steps["gradient steps"] = task.sizes.get("num_epochs", 1) * task.sizes.get("num_minibatches", 1)
+        steps |= {"of the next values": parts, "of the advantages": task.sizes["num_steps"]}
+    steps["of the optimiser"] = task.sizes.get("num_epochs", 1) * task.sizes.get("num_minibatches", 1)
     return {"task": name, "flop": cost.flop, "bytes": cost.bytes, "steps": steps}
 
 
 def peaks(size: int = 2048, numbers: int = 2**25) -> dict[str, float]:
     """FLOP/s of square products, and bytes a second of a copy, read and written: the best of a few."""
     square, line = jnp.ones((size, size)) / size, jnp.ones(numbers)
-    product, copy = jax.jit(jnp.matmul), jax.jit(lambda x: x + 1.0)
+    product, copy = jax.jit(jnp.matmul), jax.jit(lambda x: x + 1.0, donate_argnums=0)  # in place: new pages are dear
+
+    def copied() -> Any:
+        nonlocal line
+        line = copy(line)
+        return line
 
     def seconds(call: Callable[[], Any]) -> float:
         taken = []
@@ -215,7 +200,7 @@ def peaks(size: int = 2048, numbers: int = 2**25) -> dict[str, float]:
     half = square.astype(jnp.bfloat16)
     found = {"float32": 2 * size**3 / seconds(lambda: product(square, square))}
     found["bfloat16"] = 2 * size**3 / seconds(lambda: product(half, half))
-    return found | {"copy": 8 * numbers / seconds(lambda: copy(line))}
+    return found | {"copy": 8 * numbers / seconds(copied)}
 
 
 def main() -> None:

@@ -26,14 +26,13 @@ install_import_hook("rlzoo.blocks", "beartype.beartype")
 
 CACHE = Path(os.environ.get("RLZOO_TEST_CACHE", Path(__file__).parent.parent / ".cache" / "jax"))
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # other modules do the same small things
 jax.config.update("jax_include_full_tracebacks_in_locations", False)  # to write them takes a twelfth of compiling
 
 
-# What is imported stays, and a trace makes many small objects that live: as often as Python does it by default,
-# looking through all of them takes a fifth of the time of a trace.
-gc.freeze()
-gc.set_threshold(50_000, 20, 20)
+# A trace makes many small objects that live: to look through all of them as often as Python does by default would take
+# a fifth of its time. `let_go` does it, whenever much has been compiled.
+gc.disable()
 
 
 MOST_MAPS = 12_000  # of memory, about 25 a program; the kernel ends a process of 65,530

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import os
 import socket
 
 import jax
@@ -41,9 +42,16 @@ def copy(tree):
     return jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))(tree)
 
 
+def cached(function):
+    """Its results are made once, apart for wide and for narrow numbers: each would be programs to compile."""
+    each = functools.cache(lambda wide, *arguments: function(*arguments))
+    return functools.wraps(function)(lambda *arguments: each(jax.config.jax_enable_x64, *arguments))
+
+
 def train_long(algo, key, num_updates):
-    """As `rlzoo.train`, of a program so long in running that optimising it takes less: see conftest."""
-    state, optimised = rlzoo.init(algo, key, quiet=True), {"xla_backend_optimization_level": 1}
+    """As `rlzoo.train`, of a program so long in running that it is optimised, where conftest has none be so."""
+    state = rlzoo.init(algo, key, quiet=True)
+    optimised = {"xla_backend_optimization_level": 1} if "optimization_level=0" in os.environ["XLA_FLAGS"] else {}
     lowered = _program(algo, state).lower(state, float32(algo.hyper), algo.task, num_updates)
     return lowered.compile(compiler_options=optimised)(state, float32(algo.hyper), algo.task)
 
@@ -125,7 +133,7 @@ def finite_differences(loss, params, width=1e-5):
 # --- an off-policy update in NumPy ------------------------------------------------------------------------------------
 
 
-@functools.cache  # its programs are compiled once
+@cached
 def plane():
     """Points pushed about by actions from [-1, 1] x [-3, 3]; an episode ends beyond a line."""
 
@@ -159,7 +167,7 @@ def any_of(envs):
     return envs[0]._replace(name="own/any", reset=reset, step=step, params=params, horizon=horizon)
 
 
-@functools.cache
+@cached
 def plane_preferences(num_segments=20, length=4):
     """Comparisons of `plane`'s segments by their rewards, one in five a tie."""
     drawn = preferences.segments(plane_dataset(), num_segments, length, jax.random.key(4))
@@ -167,7 +175,7 @@ def plane_preferences(num_segments=20, length=4):
     return said.replace(label=jnp.where(jnp.arange(40) % 5 == 0, 0.5, said.label))
 
 
-@functools.cache
+@cached
 def plane_dataset(num_rows=200):
     """A dataset of `plane` under uniformly random actions: 4 environments, one after the other."""
     return collect(plane(), None, jax.random.key(3), num_rows, 4, about=About("plane-random"))

@@ -320,6 +320,20 @@ def test_every_command_line_option_in_the_docs_exists(capsys):
                 assert re.search(rf"{option}(?![\w.-])", helped[asked]), f"{page.name}: {line}: {option}"
 
 
+def test_trials_of_ppo_find_what_they_change():
+    """Texts of PPO that benchmarks/floors.py replaces are still there, and what they become can be made."""
+    import floors
+
+    make = rlzoo.ppo.make
+    for change in (floors.ONCE, floors.WHOLE, floors.EACH):
+        with floors.rewritten(*change):
+            assert rlzoo.ppo.make is not make
+            algo = floors.CARTPOLE()
+            start = jax.eval_shape(algo.init, jax.random.key(0), algo.hyper, algo.task)
+            assert jax.eval_shape(algo.step, start, algo.hyper, algo.task)
+    assert rlzoo.ppo.make is make
+
+
 # --- files that pages name --------------------------------------------------------------------------------------------
 
 

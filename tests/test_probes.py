@@ -1,5 +1,6 @@
 """Tiny environments with known answers, for every algorithm: it must find the value, not "go up"."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -183,10 +184,11 @@ def test_policy(learned, name, wanted):
 
 def test_time_limit_is_no_death_in_every_lane_of_a_sweep(learned):
     """The same probe under another gamma and another reward's scale, a parameter of the environment."""
-    for setting, (name, numbers) in enumerate(LANES):
-        for seed in range(SEEDS if name == "truncation-only" else 0):
-            value = value_of(*learned.lane(setting, seed), jnp.zeros((1, 1)))
-            assert float(value[0]) == pytest.approx(numbers["scale"] / (1 - numbers["gamma"]), rel=0.05)
+    endless = [(i, numbers) for i, (name, numbers) in enumerate(LANES) if name == "truncation-only"]
+    assert len(endless) == 2
+    for (setting, numbers), seed in itertools.product(endless, range(SEEDS)):
+        value = value_of(*learned.lane(setting, seed), jnp.zeros((1, 1)))
+        assert float(value[0]) == pytest.approx(numbers["scale"] / (1 - numbers["gamma"]), rel=0.05)
 
 
 # --- offline, on random actions ---------------------------------------------------------------------------------------

@@ -102,13 +102,30 @@ def test_an_environment_of_gymnax_does_not_load_what_draws():
     script = """
 import sys, rlzoo
 rlzoo.envs.make("gymnax/CartPole-v1")
-print([name for name in ("matplotlib", "pandas", "scipy.stats", "seaborn") if name in sys.modules])
+print([name for name in ("matplotlib.pyplot", "pandas", "scipy.stats", "seaborn") if name in sys.modules])
 import gymnax.environments.misc.pong as pong, matplotlib.colors, matplotlib.pyplot, seaborn
 print(pong.sns.color_palette is seaborn.color_palette, pong.plt.subplots is matplotlib.pyplot.subplots,
       pong.colors.ListedColormap is matplotlib.colors.ListedColormap, hasattr(pong.sns, "no_such_name"))
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines() == ["[]", "True True True False"]
+
+
+def test_what_draws_is_loaded_when_it_is_used_while_gymnax_is():
+    """By another thread, or by a later gymnax itself."""
+    script = """
+from rlzoo.envs.gymnax import _drawing_later
+with _drawing_later():
+    import matplotlib.figure
+    import matplotlib.pyplot as plt
+    from matplotlib.colors import ListedColormap
+    print(ListedColormap(["red"]).N, plt.Figure is matplotlib.figure.Figure)
+with _drawing_later():
+    from matplotlib.colors import ListedColormap as again
+    print(again is ListedColormap)
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.stdout.splitlines() == ["1 True", "True"], result.stderr
 
 
 def test_beside_a_folder_of_its_name_the_installed_package_is_imported(tmp_path):

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import operator
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -128,7 +129,7 @@ def branch(state: Any, num_hypers: int) -> Any:
     """
     if state.key.ndim != 2 or len(state.key) != 1:
         raise ValueError(f"the state has lanes {list(state.key.shape)}; it must be of a sweep of one setting, [1, S]")
-    return _branched(state, num_hypers)
+    return _branched(state, operator.index(num_hypers))
 
 
 @jax.jit

@@ -19,7 +19,7 @@ import numpy as np
 from rlzoo.envs import spaces
 from rlzoo.types import Box, Discrete, Env, TimeStep
 
-DRAWS = ("matplotlib", "matplotlib.colors", "matplotlib.pyplot", "seaborn")  # imported for gymnax's own pictures
+DRAWS = ("matplotlib.pyplot", "seaborn")  # of gymnax's own pictures
 UNSUPPORTED = {"MNISTBandit-bsuite": "it downloads MNIST when constructed; gymnax ships no copy of the data"}
 
 
@@ -91,10 +91,6 @@ class _Later(ModuleType):
 def _drawing_later() -> Iterator[None]:
     """Import gymnax without what it draws with: with pandas and SciPy's statistics, 100 MiB and a second."""
     later = {name: _Later(name) for name in DRAWS if name not in sys.modules}
-    for name, module in later.items():
-        parent, _, child = name.rpartition(".")
-        if parent in later:
-            setattr(later[parent], child, module)
     sys.modules.update(later)
     try:
         yield
