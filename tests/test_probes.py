@@ -151,7 +151,7 @@ def learned(request):
     task = {"which": which, "scale": scale}
     task = task if algo.env is env else algo.task._replace(env=task)
     runs = rlzoo.sweep(algo, algo.hyper._replace(gamma=gamma), task)
-    state, _ = train_long(runs, jax.random.split(jax.random.key(0), SEEDS), LEARNERS[name].updates)
+    state, _ = train_long(runs, jax.vmap(jax.random.key)(jnp.arange(SEEDS)), LEARNERS[name].updates)
     return Learned(runs, state, (lambda action: action) if kind == "continuous" else (lambda action: 2 * action - 1))
 
 
