@@ -12,13 +12,13 @@ MAKER = {"float32": 67e12, "bfloat16": 989e12, "copy": 3.35e12}  # an H100 SXM b
 def parts(directory: Path) -> dict[str, list[str]]:
     """By the names of the page's markers."""
     record = json.loads((directory / "floors_cpu.json").read_text())
-    devices = {path: device_tables.read(path) for path in sorted(directory.glob("accelerator_*.jsonl"))}
+    devices = [device_tables.read(path) for path in sorted(directory.glob("accelerator_*.jsonl"))]
     about = record["about"]
     said = f"`{about['command']}`, commit {about['commit']}, {about['date']}, {about['hardware']}, jax {about['jax']}."
     return {
         "paper": paper(record),
-        "floors": floors(record, list(devices.values())),
-        "launches": launches(record, list(devices.values())),
+        "floors": floors(record, devices),
+        "launches": launches(record, devices),
         "trials": [*trials(record), "", said],
     }
 

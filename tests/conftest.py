@@ -36,7 +36,7 @@ gc.disable()
 
 
 MOST_MAPS = 12_000  # of memory, about 25 a program; the kernel ends a process of 65,530
-MOST_PAGES = 2 * 2**30 // os.sysconf("SC_PAGE_SIZE")  # of memory in use, so that two processes fit beside other work
+MOST_PAGES = 2 * 2**30 // os.sysconf("SC_PAGE_SIZE")  # of memory in use, so that a few processes fit beside other work
 
 
 def let_go() -> None:

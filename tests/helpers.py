@@ -11,7 +11,7 @@ import numpy as np
 
 import rlzoo
 from rlzoo.data import About, collect, preferences
-from rlzoo.drivers.train import _program, float32
+from rlzoo.drivers.train import compiled_chunk, float32
 from rlzoo.envs.episodes import with_episodes
 from rlzoo.types import Box, Env
 
@@ -52,8 +52,7 @@ def train_long(algo, key, num_updates):
     """As `rlzoo.train`, of a program so long in running that it is optimised, where conftest has none be so."""
     state = rlzoo.init(algo, key, quiet=True)
     optimised = {"xla_backend_optimization_level": 1} if "optimization_level=0" in os.environ["XLA_FLAGS"] else {}
-    lowered = _program(algo, state).lower(state, float32(algo.hyper), algo.task, num_updates)
-    return lowered.compile(compiler_options=optimised)(state, float32(algo.hyper), algo.task)
+    return compiled_chunk(algo, state, num_updates, optimised)(state, float32(algo.hyper), algo.task)
 
 
 def blank(algo, key):

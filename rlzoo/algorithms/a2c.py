@@ -142,12 +142,11 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         envs, batch, (action, value), episodes = rollout.collect(env, act, state.envs, act_key, task, config.num_steps)
 
         # 2. Fix the targets. batch.next_obs precedes any reset, so truncated episodes bootstrap.
-        running_return, return_moments, reward = state.running_return, state.return_moments, batch.reward
+        reward, return_moments, running_return = batch.reward, state.return_moments, state.running_return
         if config.normalise_reward:
             done = batch.terminated | batch.truncated
-            running_return, discounted = returns.running_return(running_return, reward, done, hyper.gamma)
-            return_moments = moments.update(return_moments, discounted)
-            reward = moments.scale(return_moments, reward)
+            scaled = moments.scale_rewards(return_moments, running_return, reward, done, hyper.gamma)
+            reward, return_moments, running_return = scaled
         _, next_value = forward(state.params, normalise(state.obs_moments, batch.next_obs))
         advantage = returns.gae(
             reward, batch.terminated, batch.truncated, value, next_value, hyper.gamma, hyper.gae_lambda

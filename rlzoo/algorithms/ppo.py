@@ -150,8 +150,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
     """PPO for an environment: see `Config` for its structure, `Hyper` for its numbers, `presets` for tuned pairs."""
     environment(env, "PPO")
     hyper = checked(hyper)
-    form = config.hidden, config.activation, config.init_std, config.compute_dtype
-    default = networks.actor_critic(env, *form)
+    default = networks.actor_critic(env, config.hidden, config.activation, config.init_std, config.compute_dtype)
     network = networks.own(config, "network", default, env.obs_space.shape, batches=((3,), (2, 3)))
     forward: Callable[..., Any] = network.apply  # params, normalised obs -> distribution, value
     batch_size = config.num_envs * config.num_steps
@@ -205,12 +204,11 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         action, log_prob, value = acted  # [T, N, ...]
 
         # 2. Fix the targets. batch.next_obs precedes any reset, so truncated episodes bootstrap.
-        reward, running_return, return_moments = batch.reward, state.running_return, state.return_moments
+        reward, return_moments, running_return = batch.reward, state.return_moments, state.running_return
         if config.normalise_reward:
             done = batch.terminated | batch.truncated
-            running_return, discounted = returns.running_return(running_return, reward, done, hyper.gamma)
-            return_moments = moments.update(return_moments, discounted)
-            reward = moments.scale(return_moments, reward)
+            scaled = moments.scale_rewards(return_moments, running_return, reward, done, hyper.gamma)
+            reward, return_moments, running_return = scaled
         next_value = values(state.params, normalise(state.obs_moments, batch.next_obs))
         advantage = returns.gae(
             reward, batch.terminated, batch.truncated, value, next_value, hyper.gamma, hyper.gae_lambda

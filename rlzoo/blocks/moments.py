@@ -4,7 +4,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
+
+from rlzoo.blocks import returns
 
 
 class Moments(NamedTuple):
@@ -44,6 +46,25 @@ def normalise(moments: Moments, x: Float[Array, "*B"], limit: float = 10.0) -> F
 def scale(moments: Moments, x: Float[Array, "*B"], limit: float = 10.0) -> Float[Array, "*B"]:
     """x / std, clipped to +-limit; the sign and the zero of a reward keep their meaning."""
     return jnp.clip(x / jnp.sqrt(moments.var + 1e-8), -limit, limit)
+
+
+def scale_rewards(
+    moments: Moments,
+    running_return: Float[Array, "*N"],
+    reward: Float[Array, "T *N"],
+    done: Bool[Array, "T *N"],
+    gamma: Float[Array, ""] | float,
+) -> tuple[Float[Array, "T *N"], Moments, Float[Array, "*N"]]:
+    """Rewards in units of the standard deviation of the discounted return, these rewards' own included.
+
+    Args:
+        moments: of the discounted returns so far. running_return: of the episodes so far. done: an episode's last step.
+    Returns:
+        scaled rewards, and moments and running returns for the next call.
+    """
+    running_return, discounted = returns.running_return(running_return, reward, done, gamma)
+    moments = update(moments, discounted)
+    return scale(moments, reward), moments, running_return
 
 
 def unscale(moments: Moments, x: Float[Array, "*B"]) -> Float[Array, "*B"]:

@@ -294,8 +294,7 @@ def _checksums(state: Any) -> list[str]:
     keys = jax.dtypes.prng_key
     leaves = [jax.random.key_data(x) if jnp.issubdtype(x.dtype, keys) else x for x in jax.tree.leaves(state)]
     # A program for the small ones of a State would take longer to compile than adding them up by hand.
-    whole = [x.is_fully_addressable and jax.dtypes.itemsize_bits(x.dtype) >= 8 for x in leaves]
-    by_hand = [there and x.size <= SMALL for x, there in zip(leaves, whole, strict=True)]
+    by_hand = [x.size <= SMALL and x.is_fully_addressable and jax.dtypes.itemsize_bits(x.dtype) >= 8 for x in leaves]
     with devices.reaching():
         large = iter(_sums([x for x, small in zip(leaves, by_hand, strict=True) if not small]))
         sums = [_sum(np.asarray(x), np) if small else next(large) for x, small in zip(leaves, by_hand, strict=True)]

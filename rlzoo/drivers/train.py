@@ -217,9 +217,10 @@ def _scan_in_groups(step: Callable[..., Any], hyper_axes: Axes, task_axes: Axes,
     return scan
 
 
-def compiled_chunk(algo: Algorithm, state: Any, num_updates: int) -> Any:
-    """The executable that `resume` runs, compiled but not run: for its memory analysis and compile time."""
-    return _program(algo, state).lower(state, float32(algo.hyper), algo.task, num_updates).compile()
+def compiled_chunk(algo: Algorithm, state: Any, num_updates: int, options: dict[str, Any] | None = None) -> Any:
+    """The executable that `resume` runs, compiled, with XLA's ``options``, but not run: for its memory and its time."""
+    lowered = _program(algo, state).lower(state, float32(algo.hyper), algo.task, num_updates)
+    return lowered.compile(compiler_options=options)
 
 
 def float32(hyper: Any) -> Any:
