@@ -2,12 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow soak docs lint bench clean
+.PHONY: demo test suite test-slow soak docs lint bench clean
 
 demo: .venv/ready
 	$(BIN)/python experiments/demo.py
 
-test: .venv/ready lint docs
+test: .venv/ready lint docs suite
+
+suite: .venv/ready
 	$(BIN)/python -m pytest -n 3 --dist worksteal  # of two cores: each process waits now and then
 
 test-slow: .venv/ready

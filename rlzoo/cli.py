@@ -758,7 +758,7 @@ def _eject(argv: list[str]) -> int:
 
 def _list(argv: list[str]) -> int:
     import rlzoo
-    from rlzoo.envs import SUITES, brax, gymnax
+    from rlzoo.envs import brax, gymnax
 
     parser = Parser(prog="rlzoo list", description="List algorithms and environments.")
     parser.parse_args(argv)
@@ -775,8 +775,8 @@ def _list(argv: list[str]) -> int:
             defaults, said = cls()._asdict() if hasattr(cls, "_asdict") else vars(cls()), named.said(cls)
             for field, value in defaults.items():
                 print(f"    {field:20} {value!s:12} {said.get(field, '')}")
-    for suite, module in SUITES.items():
-        print(f"{suite}/\n  {', '.join(module.names())}")
+    for suite in rlzoo.envs.SUITES:
+        print(f"{suite}/\n  {', '.join(rlzoo.envs.names(suite))}")
     for name, reason in gymnax.UNSUPPORTED.items():
         print(f"not supported: gymnax/{name}: {reason}")
     for (name, backend), reason in brax.UNSUPPORTED.items():

@@ -402,10 +402,9 @@ def eject(
     dataset = None if data is None else named.load_data(module, data, data_rule)
     updates_for(named.make(module, envs.make(env, **options), chosen.config, chosen.hyper._asdict(), dataset), steps)
 
-    suite, _, name = env.partition("/")
     roots = [Definition(module.__name__, name) for name in ("make", "Config", "Hyper", "State")]
     roots += [Definition(where, name) for where, names in MAIN_CALLS.items() for name in names]
-    dotted = {"make_env": Definition(envs.SUITES[suite].__name__, "make")}
+    dotted = {"make_env": Definition(envs.module(env).__name__, "make")}
     if data is not None:
         dotted["load"] = Definition(named.loader(module, data).__module__, "load")
     bundle = Bundle(module.__name__, roots, dotted.values())
@@ -423,7 +422,7 @@ def eject(
     main = MAIN.format(
         config=_written("Config", {field.name: getattr(chosen.config, field.name) for field in fields(chosen.config)}),
         hyper=_written("Hyper", chosen.hyper._asdict()),
-        env=f"{calls['make_env']}({json.dumps(name)}{kwargs})",
+        env=f"{calls['make_env']}({json.dumps(env.partition('/')[2])}{kwargs})",
         dataset="" if data is None else f"{calls['load']}({json.dumps(str(located(data)))}{rule}), ",
         steps=steps,
         unit=named.unit(module),

@@ -96,7 +96,13 @@ def test_a_script_gives_the_numbers_of_the_library(name, recorded, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "env", ["brax/hopper", "rlzoo/RiskyPointMass-v0", "gymnax/Breakout-MinAtar", "probe/truncation-only"]
+    "env",
+    [
+        "brax/hopper",
+        *(f"rlzoo/{name}" for name in rlzoo.envs.names("rlzoo")),
+        "gymnax/Breakout-MinAtar",
+        "probe/truncation-only",
+    ],
 )
 def test_scripts_of_every_suite_are_whole(env, tmp_path):
     """Names that a suite's or a network's part needs are there: the script is built, not trained."""

@@ -163,10 +163,11 @@ def test_brax(name, backend):
     time_limit_is_a_truncation(name, env, long, conforms(env))
 
 
-def test_risky_point_mass():
-    env, long = cut("rlzoo/RiskyPointMass-v0")
+@pytest.mark.parametrize("name", [f"rlzoo/{name}" for name in names("rlzoo")])
+def test_rlzoos_own(name):
+    env, long = cut(name)
     trajectory = conforms(env)
-    time_limit_is_a_truncation("rlzoo/RiskyPointMass-v0", env, long, trajectory)
+    time_limit_is_a_truncation(name, env, long, trajectory)
     vmaps_over_parameters(env, trajectory)
 
 

@@ -48,7 +48,7 @@ def test_an_episode_is_what_evaluation_of_the_same_keys_gives(tiny, cartpole):
     assert abs(seen.obs[-1][2]) > 0.2  # the pole has fallen, which the observation after the reset does not show
 
 
-SUITES = {"RiskyPointMass-v0": "rlzoo"}
+SUITES = dict.fromkeys(rlzoo.envs.names("rlzoo"), "rlzoo")
 
 
 @pytest.mark.parametrize("name", [*scenes.SCENES, "Breakout-MinAtar", "Catch-bsuite"])
@@ -68,6 +68,9 @@ def test_where_things_are_drawn():
     axes = Figure().add_subplot()
     scenes.cartpole(axes)(np.array([1.0, 0.0, np.pi / 2, 0.0]))
     np.testing.assert_allclose(axes.lines[-1].get_xydata(), [[1, 0.125], [2, 0.125]], atol=1e-6)
+    axes = Figure().add_subplot()
+    scenes.cart_and_pole(axes)(np.array([1.0, -1.0, 0.0, 0.0, 0.0]))  # the pole hangs
+    np.testing.assert_allclose(axes.lines[-1].get_xydata(), [[1, 0.125], [1, -0.875]], atol=1e-6)
     axes = Figure().add_subplot()
     scenes.pendulum(axes)(np.array([1.0, 0.0, 0.0]))
     np.testing.assert_allclose(axes.lines[-1].get_xydata(), [[0, 0], [0, 1]], atol=1e-6)

@@ -3,11 +3,12 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
+from types import ModuleType
 from typing import Any
 
 import jax
 
-from rlzoo.envs import brax, gymnax, probe, recipes, risky_point_mass, spaces
+from rlzoo.envs import brax, cartpole_balance, gymnax, probe, recipes, risky_point_mass, spaces
 from rlzoo.envs.adversarial import adversarial, with_adversary, with_protagonist
 from rlzoo.envs.stochastic import stochastic
 from rlzoo.envs.vary import vary
@@ -16,12 +17,18 @@ from rlzoo.types import Algorithm, Env, TimeStep
 
 __all__ = ["adversarial", "make", "names", "stochastic", "vary", "with_adversary", "with_protagonist"]
 
-SUITES = {"gymnax": gymnax, "brax": brax, "rlzoo": risky_point_mass, "probe": probe}
+SUITES = {"gymnax": (gymnax,), "brax": (brax,), "rlzoo": (risky_point_mass, cartpole_balance), "probe": (probe,)}
 
 
 def names(suite: str) -> tuple[str, ...]:
     """The ids of a suite: gymnax, brax, rlzoo or probe."""
-    return SUITES[suite].names()
+    return tuple(name for module in SUITES[suite] for name in module.names())
+
+
+def module(env: str) -> ModuleType:
+    """The module whose `make` builds the environment of a name, "suite/id"."""
+    suite, _, name = env.partition("/")
+    return next(module for module in SUITES[suite] if name in module.names())
 
 
 def make(env: Any, **kwargs: Any) -> Env:
@@ -32,7 +39,8 @@ def make(env: Any, **kwargs: Any) -> Env:
             ``"gymnax/CartPole-v1"``: any that gymnax registers;
             ``"brax/halfcheetah"``: with ``backend=`` (generalized, as in brax), ``horizon=`` and ``cached_reset=``,
             see `rlzoo.envs.brax.make`; or with the backend behind it, as in records, ``"brax/halfcheetah spring"``;
-            ``"rlzoo/RiskyPointMass-v0"``, see `rlzoo.envs.risky_point_mass`;
+            ``"rlzoo/RiskyPointMass-v0"``, ``"rlzoo/CartpoleBalance-v0"``, with ``horizon=``, see the modules of
+            `rlzoo.envs` so named;
             ``"probe/delayed-reward"``: with ``continuous=``, see `rlzoo.envs.probe`;
             an object of gymnax 1.0's interface, with ``params=`` (default: its ``default_params``);
             an `rlzoo.types.Env`, which is checked and returned.
@@ -53,7 +61,8 @@ def make(env: Any, **kwargs: Any) -> Env:
     if name not in names(suite):
         raise unknown("environment", env, [f"{suite}/{name}" for name in names(suite)])
     try:
-        made = recipes.named(spaces.check(SUITES[suite].make(name, **kwargs)), env, SUITES[suite].make, kwargs)
+        maker = module(env).make
+        made = recipes.named(spaces.check(maker(name, **kwargs)), env, maker, kwargs)
     except TypeError as error:
         unknown_option = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         if not unknown_option:

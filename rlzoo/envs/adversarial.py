@@ -9,8 +9,8 @@ default. `with_adversary` and `with_protagonist` put a policy of the other playe
 may be swept, so that any algorithm can be trained or evaluated against it.
 
 The sites and limits of forces on bodies are those of the code of Reddi et al. 2024 (arXiv:2311.01642), where brax has
-such a body; inverted_double_pendulum's is ours. A force acts during a whole step of control. PointRobot shows its last
-action, and so the push in it.
+such a body, and of its cartpole; inverted_double_pendulum's is ours. A force acts during a whole step of control.
+PointRobot shows its last action, and so the push in it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from rlzoo.envs import recipes
+from rlzoo.envs import cartpole_balance, recipes
 from rlzoo.types import Box, Env, TimeStep, environment
 
 
@@ -55,6 +55,7 @@ class Site(NamedTuple):
     max_force: float  # by default
     unit: str
     step: Callable[..., tuple[Any, TimeStep]]  # (key, state, action, force [F] in its unit, params)
+    most: float = np.inf  # that the environment's model holds for
 
 
 def adversarial(
@@ -82,8 +83,9 @@ def adversarial(
         raise ValueError(f"{env.name}, on={on!r}: bodies are of forces in brax on the backend mjx; leave them out")
     site = _action_site(env, space) if on == "action" else _force_site(env, bodies)
     limit = site.max_force if max_force is None else max_force
-    if not limit > 0.0:
-        raise ValueError(f"max_force={limit}; it must be positive, in {site.unit}; for no adversary evaluate game.env")
+    if not 0.0 < limit <= site.most:
+        upto = f"positive and at most {site.most:g}" if np.isfinite(site.most) else "positive"
+        raise ValueError(f"max_force={limit}; it must be {upto}, in {site.unit}; for no adversary evaluate game.env")
 
     def step(key, state, action, push, params):
         force = params.disturbance + params.max_force * jnp.clip(push, -1.0, 1.0)
@@ -167,11 +169,14 @@ def _force_site(env: Env, bodies: Mapping[str, str] | None) -> Site:
     name, *options = rest.split()
     if suite == "gymnax" and not options and name in _ADDITIVE:
         return _additive_site(env, *_ADDITIVE[name])
+    if suite == "rlzoo" and not options and name in cartpole_balance.names():
+        return _pole_site(env)
     if suite == "brax" and options[:1] == ["mjx"]:
         given = bodies if bodies is not None else _BODIES.get(name, ((), 0.0))[0]
         if given:
             return _body_site(env, given, _BODIES.get(name, ((), 1.0))[1])
-    known = [f"gymnax/{other}" for other in _ADDITIVE] + [f"brax/{other} mjx" for other in _BODIES]
+    known = [f"gymnax/{other}" for other in _ADDITIVE] + [f"rlzoo/{other}" for other in cartpole_balance.names()]
+    known += [f"brax/{other} mjx" for other in _BODIES]
     more = "; any other of brax's on the backend mjx with bodies={name: axes}" if suite == "brax" else ""
     raise ValueError(
         f"{env.name}: no known site for a force; known are {', '.join(known)}{more}; any other with on='action'"
@@ -226,6 +231,17 @@ def _additive_site(env: Env, forces: Sequence[str], max_force: float, unit: str,
         return state, now._replace(reward=now.reward + undo)
 
     return Site(tuple(forces), max_force, unit, step)
+
+
+def _pole_site(env: Env) -> Site:
+    """On the pole's centre of mass, beside what pushes it constantly."""
+
+    def step(key, state, action, force, params):
+        pushed = params._replace(force_x=params.force_x + force[0], force_z=params.force_z + force[1])
+        return env.step(key, state, action, pushed)
+
+    _, most = cartpole_balance.RANGES["force_x"]
+    return Site(("pole x", "pole z"), cartpole_balance.MAX_FORCE, "N", step, most)
 
 
 # Bodies with the axes that they are pushed along (xyz) and twisted about (XYZ), and the limit: N, or N m.

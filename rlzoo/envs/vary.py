@@ -27,7 +27,8 @@ def vary(env: Env, values: Mapping[str, Sequence[float]]) -> Any:
 
     Raises:
         ValueError: an unknown name, with those allowed; a number that is not finite; one that is not positive where
-            the default is; a mass where brax takes all masses for 1.
+            the default is, or out of the ``ranges`` of the environment's parameters; a mass where brax takes all masses
+            for 1.
     """
     environment(env, "vary")
     if not values:
@@ -56,6 +57,9 @@ def with_columns(env: Env, columns: Mapping[str, Sequence[float] | np.ndarray]) 
                 raise ValueError(
                     f"{text}; each must be positive, as the default {float(np.ravel(default[index])[0]):g}"
                 )
+            low, high = _range(env.params, path)
+            if not ((low <= column) & (column <= high)).all():
+                raise ValueError(f"{text}; {env.name} holds for {name} from {low:g} to {high:g}")
             leaf = _get(params, path)
             if leaf.ndim == default.ndim:
                 leaf = jnp.broadcast_to(leaf, (len(column), *leaf.shape))
@@ -100,6 +104,14 @@ def _get(params: Any, path: tuple[str, ...]) -> Any:
     for name in path:
         params = params[name] if isinstance(params, dict) else getattr(params, name)
     return jnp.asarray(params)
+
+
+def _range(params: Any, path: tuple[str, ...]) -> tuple[float, float]:
+    """In which a parameter may be varied: what the class of its parameters says under ``ranges``."""
+    *outer, name = path
+    for field in outer:
+        params = params[field] if isinstance(params, dict) else getattr(params, field)
+    return getattr(params, "ranges", {}).get(name, (-np.inf, np.inf))
 
 
 def _put(params: Any, path: tuple[str, ...], value: Any) -> Any:

@@ -23,6 +23,8 @@ Scene = Callable[[Axes], Draw]  # sets the stage, and returns what draws on it
 FRAMES_PER_SECOND = 25
 SECONDS_PER_STEP = {  # where the environment has a time; elsewhere 0.1
     "CartPole-v1": 0.02,
+    "CartpoleBalance-v0": 0.01,
+    "CartpoleSwingup-v0": 0.01,
     "Pendulum-v1": 0.05,
     "Acrobot-v1": 0.2,
     "MountainCar-v0": 0.04,
@@ -116,6 +118,12 @@ def cartpole(axes: Axes) -> Draw:
     return draw
 
 
+def cart_and_pole(axes: Axes) -> Draw:
+    draw = cartpole(axes)
+    axes.set(ylim=(-1.6, 1.6))  # the pole may hang
+    return lambda obs: draw(np.array([obs[0], obs[3], np.arctan2(obs[2], obs[1])]))
+
+
 def pendulum(axes: Axes) -> Draw:
     axes.set(xlim=(-1.3, 1.3), ylim=(-1.3, 1.3))
     (rod,) = axes.plot([], [], color=COLOURS[0], linewidth=8, solid_capstyle="round")
@@ -193,6 +201,8 @@ def grid(shape: tuple[int, ...]) -> Scene:
 
 SCENES: dict[str, Scene] = {
     "CartPole-v1": cartpole,
+    "CartpoleBalance-v0": cart_and_pole,
+    "CartpoleSwingup-v0": cart_and_pole,
     "Pendulum-v1": pendulum,
     "Acrobot-v1": acrobot,
     "MountainCar-v0": mountain_car,

@@ -1,0 +1,77 @@
+"""Old promises: the speed, compile time and memory of PPO and SAC beside those of an earlier revision.
+
+    python benchmarks/before.py REVISION [--rounds 6] [--only "PPO CartPole"] [--record]
+
+The two take turns, each measurement in a process of its own, first the one and then the other first; ratios are taken
+round by round, and their medians and extremes given. The earlier revision is a worktree in a temporary directory,
+measured by the present worker with the present packages, so that nothing but the library differs.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import peers
+from speed import LANES, TASKS, WORKERS
+
+from rlzoo.report.record import Figure, record
+
+LEAST = 0.98  # of the speed before
+CASES = {task.name: task for task in TASKS if task.name in ("PPO CartPole", "SAC Pendulum")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("revision", help="of the library before, such as a commit")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="these tasks (default: both)")
+    parser.add_argument("--scale", type=int, default=2, help="times as many updates in a repeat as the table of speed")
+    parser.add_argument("--record", action="store_true", help="write the figures into docs/results")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        before = Path(directory) / "before"
+        subprocess.run(["git", "worktree", "add", "--quiet", "--detach", before, options.revision], check=True)
+        try:
+            figures = [figure for name in options.only for figure in ratios(CASES[name], before, options)]
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", before], check=True)
+    if options.record:
+        print(record(f"Beside revision {options.revision}", figures))
+
+
+def ratios(task, before: Path, options: argparse.Namespace) -> list[Figure]:
+    """Now over before, of a task with one agent and with many."""
+    figures = []
+    for lanes in (1, LANES):
+        rounds = []
+        for number in range(options.rounds):
+            roots = {"now": Path.cwd(), "before": before}
+            order = sorted(roots, reverse=number % 2 == 1)
+            found = {side: measured(task, roots[side], lanes, options.scale) for side in order}
+            rounds.append({what: found["now"][what] / found["before"][what] for what in ("speed", "compile", "memory")})
+            print(f"{task.name}, {lanes} agents, round {number + 1}: {rounds[-1]}", flush=True)
+        for what in rounds[0]:
+            each = [one[what] for one in rounds]
+            bar = f">= {LEAST}" if what == "speed" else ""
+            note = f"{min(each):.3f} to {max(each):.3f} in {len(each)} rounds"
+            name = f"{task.name}, {lanes} agent{'s' * (lanes > 1)}: {what} now over before"
+            figures.append(Figure(name, float(np.median(each)), bar=bar, note=note))
+            print(figures[-1], flush=True)
+    return figures
+
+
+def measured(task, root: Path, lanes: int, scale: int) -> dict[str, float]:
+    """What the worker says of the library at a root."""
+    case = {"algorithm": task.algorithm, "env": task.rlzoo, "env_options": task.env_options, "sizes": task.sizes}
+    case |= {"lanes": lanes, "updates": task.updates[lanes] * scale}
+    os.environ["PYTHONPATH"] = str(root)  # before the installed one, which is this directory's
+    return peers.in_process([sys.executable, str(WORKERS / "ours.py"), json.dumps(case)])
+
+
+if __name__ == "__main__":
+    main()
