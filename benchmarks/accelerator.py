@@ -159,6 +159,15 @@ def jobs(options: argparse.Namespace, groups: int) -> list[Job]:
     for task in ("halfcheetah", "hopper", "walker2d", "ant"):
         config = OFF_POLICY | ({"capacity": 16_384} if scale < 1 else {})
         found += [learn("sac", task, 1_000_000, env=f"brax/{task}", env_options=SPRING, config=config, hyper={})]
+    rows, steps = sized(ROWS, 2_000) // 20 * 20, sized(300_000, 2 * OFF_POLICY["warmup"])
+    behaviour = {"config": OFF_POLICY | {"capacity": 2**19}, "steps": steps, "rows": rows}
+    for algorithm in ("prdc", "a2pr"):
+        where = {"env": "brax/hopper", "env_options": SPRING, "behaviour": behaviour}
+        found += [learn(algorithm, "hopper-medium", 1_000_000, **where, config={}, hyper={})]
+    where, nets = {"env": "rlzoo/CartpoleBalance-v0", "env_options": {}}, {} if scale == 1 else {"hidden": (16, 16)}
+    for opponent in ("quantal", "rational", "none"):  # QARL's own test, see benchmarks/papers/qarl.py
+        config = {"opponent": opponent, "num_envs": 5} | nets
+        found += [learn("qarl", f"cartpole, {opponent}", 1_000_000, **where, config=config, hyper={})]
     found = [job for job in found if job.case.get("agents") != []]
     names.check("stage or job", options.only or (), {name for job in found for name in (job.stage, job.name)})
     return [job for job in found if not options.only or job.stage in options.only or job.name in options.only]

@@ -50,7 +50,7 @@ def floors(record: dict[str, Any], devices: list[Any]) -> list[str]:
             least = row["flop"] / peak["float32"], row["bytes"] / peak["copy"]
             taken = measured.get(row["task"])
             cells = [f"{1e6 * x:,.1f}" for x in least]
-            cells += [f"{1e6 * taken:,.0f}", f"{taken / max(least):,.0f} ×"] if taken else ["not measured", ""]
+            cells += [f"{1e6 * taken:,.0f}", f"{taken / max(least):,.3g} ×"] if taken else ["not measured", ""]
             text.append(f"| {row['task']}, {name} | {' | '.join(cells)} |")
     reached = [
         f"{name} {rate / 1e9:,.0f} G{'B' if name == 'copy' else 'FLOP'}/s" for name, rate in record["peaks"].items()

@@ -27,7 +27,7 @@ DOCS = ROOT / "docs"
 EXPERIMENTS = [path for path in sorted((ROOT / "experiments").rglob("*.py")) if path.stem != "market"]
 BENCHMARKS = [
     path
-    for path in sorted((ROOT / "benchmarks").glob("*.py"))
+    for path in sorted([*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "benchmarks" / "papers").glob("*.py")])
     if path.stem not in ("device_tables", "floor_tables", "peers", "tables")
 ]
 README = ROOT / "README.md"
@@ -552,12 +552,14 @@ def test_the_page_on_notebooks_has_them_all():
     assert re.findall(r"`(\d\d_\w+)\.ipynb`", page) == [path.stem for path in NOTEBOOKS]
 
 
-@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", BENCHMARKS, ids=lambda path: str(path.relative_to(ROOT / "benchmarks").with_suffix(""))
+)
 def test_benchmarks_say_what_they_measure(path, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", [str(path), "--help"])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(path), run_name="__main__")
-    assert not ended.value.code and f"python benchmarks/{path.name}" in capsys.readouterr().out
+    assert not ended.value.code and f"python {path.relative_to(ROOT)}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)

@@ -98,6 +98,35 @@ def test_paired_intervals_cover_as_often_as_they_say():
     assert np.mean(high - low) < 1.3 * of_seeds
 
 
+@pytest.mark.parametrize(("of_groups", "of_seeds"), [(1.0, 1.0), (0.0, 1.0), (1.0, 0.1)])
+@pytest.mark.parametrize("num_groups", [5, 12])
+def test_intervals_over_groups_cover_as_often_as_they_say(num_groups, of_groups, of_seeds):
+    """Two-level normals around 3, 4 seeds in a group: 95% intervals hold it 93 to 97 times of 100."""
+    rng = np.random.default_rng(0)
+    groups, seeds = rng.normal(size=(4_000, num_groups, 1)), rng.normal(size=(4_000, num_groups, 4))
+    scores = 3.0 + of_groups * groups + of_seeds * seeds
+    point, low, high = report.hierarchical(scores, resamples=400)
+    np.testing.assert_allclose(point, scores.mean((1, 2)))
+    assert 0.93 <= np.mean((low <= 3.0) & (high >= 3.0)) <= 0.97
+    percentile = report.interval(scores.reshape(4_000, -1), np.mean, resamples=100)  # as if seeds were independent
+    if of_groups:
+        assert np.mean((percentile.low <= 3.0) & (percentile.high >= 3.0)) < 0.85
+
+
+def test_intervals_over_groups():
+    """Of the mean it is Student's interval of the groups' means; one group says nothing of others."""
+    scores = RNG.normal(size=(6, 3)) + np.arange(6.0)[:, None]
+    student = stats.ttest_1samp(scores.mean(1), 0.0).confidence_interval(0.9)
+    found = report.hierarchical(scores, confidence=0.9, resamples=20_000)
+    np.testing.assert_allclose(found[1:], [student.low, student.high], rtol=0.02)
+    of_iqm = report.hierarchical(np.stack([scores, scores + 1.0]), report.iqm)
+    np.testing.assert_allclose(of_iqm.point, report.iqm(scores.ravel()) + np.array([0.0, 1.0]))
+    point, low, high = report.hierarchical(scores[:1])
+    assert point == pytest.approx(scores[0].mean()) and np.isnan([low, high]).all()
+    with pytest.raises(ValueError, match=r"scores have shape \[4\]; they must be \[..., groups, seeds\]"):
+        report.hierarchical(np.ones(4))
+
+
 def test_the_table_of_risks(capsys):
     report.risks("t", {"base": np.arange(1.0, 101.0), "safe": np.ones((2, 5))}, columns={"distance": [0.5, 0.25]})
     said = capsys.readouterr().out

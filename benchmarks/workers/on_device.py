@@ -266,12 +266,7 @@ def _kernels(program: Any, call: Callable[[], Any], updates: int) -> dict[str, A
 
 def learning(job: dict[str, Any]) -> None:
     """Train as many seeds as asked for in one program, until the steps or the time are over; returns of all seeds."""
-    if job["algorithm"] in ("ppo", "sac"):
-        module = rlzoo.ALGORITHMS[job["algorithm"]]
-        env = rlzoo.envs.make(job["env"], **job["env_options"])
-        algo = module.make(env, module.Config(**job["config"]), module.Hyper(**job["hyper"]))
-    else:
-        algo = algorithm_of(job)
+    algo = _learner(job)
     keys, runs = jax.random.split(jax.random.key(0), job["seeds"]), rlzoo.sweep(algo)
     whole = max(1, (job["steps"] - algo.warmup_steps) // algo.steps_per_update)
     chunk = max(1, min(whole, round(whole * job["share"])))
@@ -301,6 +296,30 @@ def learning(job: dict[str, Any]) -> None:
             each = (time.perf_counter() - began) / (done / chunk)
             if time.perf_counter() - began + each > seconds:
                 break
+
+
+def _learner(job: dict[str, Any]) -> Any:
+    """What a job of learning trains: in an environment, in a game, or on data recorded in the environment."""
+    module, env = rlzoo.ALGORITHMS[job["algorithm"]], rlzoo.envs.make(job["env"], **job["env_options"])
+    where = rlzoo.envs.adversarial(env) if job["algorithm"] == "qarl" else env
+    dataset = (_medium(env, job),) if "behaviour" in job else ()
+    config = {name: tuple(x) if isinstance(x, list) else x for name, x in job["config"].items()}  # as JSON has them
+    return module.make(where, module.Config(**config), *dataset, module.Hyper(**job["hyper"]))
+
+
+def _medium(env: Any, job: dict[str, Any]) -> Any:
+    """Rows of a policy a third of the way from random to where SAC ends, as of experiments/make_datasets.py."""
+    asked, keys = job["behaviour"], jax.random.split(jax.random.key(2), 3)
+    algo = rlzoo.sac.make(env, rlzoo.sac.Config(**asked["config"]))
+    updates = rlzoo.updates_for(algo, asked["steps"])
+    kept = rlzoo.snapshots(algo, keys[0], updates, min(20, updates), job["episodes"])
+    low, high = float(kept.returns[0]), float(kept.returns.max())
+    medium = kept.actors[int(np.argmax(kept.returns >= low + (high - low) / 3))]
+
+    def policy(obs, key):
+        return algo.policy(medium, obs, key)
+
+    return rlzoo.data.collect(env, policy, keys[1], asked["rows"], 20)
 
 
 def _first_line(error: Exception) -> str:

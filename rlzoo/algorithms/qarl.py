@@ -690,6 +690,13 @@ presets = Presets(
     force=Preset(Config(opponent="budgeted"), Hyper()),
     cat=Preset(Config(opponent="myopic"), Hyper()),
     sac=Preset(Config(opponent="none"), Hyper()),
+    # The thresholds of the code, whose tasks give at most 1 a step; brax's of these names have rewards of their own.
+    cartpole_balance=Preset(Config(), Hyper(threshold=10.0)),
+    cartpole_swingup=Preset(Config(), Hyper(threshold=10.0)),
+    halfcheetah=Preset(Config(), Hyper(threshold=10.0)),
+    walker2d=Preset(Config(), Hyper(threshold=10.0)),
+    hopper=Preset(Config(), Hyper(threshold=1.0)),
+    ant=Preset(Config(), Hyper(threshold=100.0)),  # its quadruped's
     pendulum=Preset(SMALL, FASTER),
     double_pendulum=Preset(SMALL, FASTER._replace(rate=100.0, threshold=400.0)),
 )

@@ -57,16 +57,18 @@ def worst_case(
     config: sac.Config = sac.Config(),
     hyper: sac.Hyper = sac.Hyper(),
     task: Any = None,
+    deterministic: bool = True,
 ) -> tuple[Episodes, Episodes]:
     """Evaluate every lane's frozen policy against an adversary that SAC trains for it alone.
 
     All adversaries, one a lane, are one sweep over the policies, in one program, from the same seed. The policies act
-    stochastically while adversaries are trained, and by their mode afterwards, as the adversaries do.
+    stochastically while adversaries are trained, and afterwards by their mode, unless asked otherwise, as the
+    adversaries always do.
 
     Args:
         algo: any, trained in an environment of the game's spaces; one agent or a sweep.
         env_steps: that each adversary is trained for, as for `updates_for`. config, hyper: of the adversaries.
-        task: the game's parameters, as for `evaluate`.
+        task: the game's parameters, as for `evaluate`. deterministic: of the policies that are evaluated.
     Returns:
         episodes as of `rlzoo.evaluate` against the trained adversary, and without one from the same starts.
     """
@@ -81,10 +83,10 @@ def worst_case(
     runs = sweep(sac.make(env, config, hyper), task=env.params._replace(game=own, actor=actors))
     runs = runs._replace(devices=algo.devices)
     trained, _ = train(runs, train_key[None], updates_for(runs, env_steps))
-    still = with_protagonist(game, lambda actor, obs, key: algo.policy(actor, obs, key, True), first)
+    still = with_protagonist(game, lambda actor, obs, key: algo.policy(actor, obs, key, deterministic), first)
     episodes = evaluate(runs, still, trained, eval_key, num_episodes, runs.task)
     attacked = Episodes(*(x.reshape(*lanes, num_episodes) for x in (-episodes.returns, episodes.lengths)))
-    return attacked, evaluate(algo, game.env, state, eval_key, num_episodes, task)
+    return attacked, evaluate(algo, game.env, state, eval_key, num_episodes, task, deterministic)
 
 
 def _task_of_lanes(algo: Algorithm, game: Game, lanes: tuple[int, ...], task: Any) -> Any:

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 from rlzoo.report.record import Figure, record, returns_figures
 from rlzoo.report.sinks import series
-from rlzoo.report.statistics import Interval, conditional_value_at_risk, interval, iqm, paired, value_at_risk
+from rlzoo.report.statistics import (
+    Interval,
+    conditional_value_at_risk,
+    hierarchical,
+    interval,
+    iqm,
+    paired,
+    value_at_risk,
+)
 from rlzoo.report.tables import grids, risks, table
 
 if TYPE_CHECKING:
@@ -20,6 +28,7 @@ __all__ = [
     "curves",
     "grids",
     "heatmap",
+    "hierarchical",
     "interval",
     "iqm",
     "paired",

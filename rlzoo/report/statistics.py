@@ -65,6 +65,48 @@ def interval(
     return Interval(point, bounds.low, bounds.high)
 
 
+def hierarchical(
+    scores: np.ndarray,
+    statistic: Callable[..., np.ndarray] = mean,
+    confidence: float = 0.95,
+    resamples: int = 2_000,
+    seed: int = 0,
+) -> Interval:
+    """A statistic over groups of seeds, such as datasets, with the interval for other groups of the same kind.
+
+    Groups are resampled, and bring their seeds along: the spread of seeds is in that of the groups already, and to
+    resample seeds too would count it twice. Of few groups a percentile interval is far too narrow, it cannot leave
+    the range of theirs; so this is point -+ t s sqrt(G / (G - 1)), with s the standard deviation over resamples and t
+    the quantile of Student's distribution of G - 1 degrees. Of the mean it is the t-interval of the groups' means.
+
+    Args:
+        scores: [..., G, S]: G groups with S seeds each. statistic: of arrays [..., G S] and ``axis``.
+        confidence: of the interval. resamples: bootstrap samples. seed: of the resampling.
+    Returns:
+        arrays [...]; the ends are NaN where there is one group only.
+    Raises:
+        ValueError: no axis of groups.
+    """
+    from scipy import stats
+
+    scores = np.asarray(scores, float)
+    if scores.ndim < 2:
+        raise ValueError(f"scores have shape {list(scores.shape)}; they must be [..., groups, seeds]")
+    num_groups, rng = scores.shape[-2], np.random.default_rng(seed)
+
+    def of(groups: np.ndarray) -> np.ndarray:
+        drawn = scores[..., groups, :]
+        return statistic(drawn.reshape(*scores.shape[:-2], -1), axis=-1)
+
+    point = of(np.arange(num_groups))
+    if num_groups < 2:
+        return Interval(point, np.full_like(point, np.nan), np.full_like(point, np.nan))
+    spread = np.std([of(rng.integers(num_groups, size=num_groups)) for _ in range(resamples)], axis=0)
+    quantile = stats.t.ppf(0.5 + 0.5 * confidence, num_groups - 1)
+    half = quantile * spread * math.sqrt(num_groups / (num_groups - 1))
+    return Interval(point, point - half, point + half)
+
+
 def value_at_risk(returns: np.ndarray, level: float, axis: int = -1) -> np.ndarray:
     """VaR: the lower ``level``-quantile of the return, not undercut with probability 1 - level; larger is better.
 

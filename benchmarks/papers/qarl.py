@@ -1,0 +1,132 @@
+"""QARL's own test: cartpole balance and swing-up under forces on the pole, beside what it was compared with.
+
+    python benchmarks/papers/qarl.py [--task balance] [--only QARL RARL SAC] [--hidden 128 128] [--record]
+
+Reddi et al. 2024 (arXiv:2311.01642): the code's numbers, 200 iterations of 5 + 5 episodes (MixedNE-LD and CAT disturb
+actions instead, and learn from as many steps), 8 paired seeds. Actions are sampled everywhere. Every policy is tried
+without a push, against its own adversary, against a fresh one (SAC, 40,000 steps), and on the code's grid of masses.
+Bars, seed by seed, 95% intervals: QARL above SAC against the fresh adversary and on the grid's mean, and not below RARL
+on either. Pendulum is a task of ours, with rewards of 1 + r / 16.3, so that the code's numbers mean the same there.
+
+What is trained is kept under runs/ and goes on where it was cut off; figures are of all that have ended.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import rlzoo
+from rlzoo import mixed_ne, qarl, report, sac
+from rlzoo.envs import adversarial, vary
+
+ITERATIONS, SEEDS, EPISODES = 200, 8, 64
+SHARE = np.linspace(0.5, 1.5, 11)
+TASKS = {  # environment, and masses of the grid in kg, or lengths in m
+    "balance": ("rlzoo/CartpoleBalance-v0", {"pole_mass": np.linspace(1.0, 20.0, 11), "cart_mass": SHARE}),
+    "swingup": ("rlzoo/CartpoleSwingup-v0", {"pole_mass": np.linspace(0.05, 0.15, 11), "cart_mass": SHARE}),
+    "pendulum": ("gymnax/Pendulum-v1", {"m": SHARE, "l": SHARE}),
+}
+NAMES = ("QARL", "RARL", "SAC", "QARL, linear", "CAT", "MixedNE-LD")
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--task", choices=TASKS, default="balance")
+parser.add_argument("--only", nargs="*", choices=NAMES, default=NAMES, help="train these (default: all)")
+parser.add_argument("--hidden", nargs="+", type=int, default=[256, 256, 256], help="widths; the code's are 256 256 256")
+parser.add_argument("--side-by-side", action="store_true", help="five episodes at a time, where the code has one")
+parser.add_argument("--record", action="store_true", help="write the figures into docs/results.md")
+options = parser.parse_args()
+
+
+def in_unit_rewards(step):
+    """Pendulum's step with rewards in [0, 1], where its own are in [-16.3, 0]."""
+
+    def scaled(*arguments):
+        state, now = step(*arguments)
+        return state, now._replace(reward=1.0 + now.reward / 16.3)
+
+    return scaled
+
+
+task, physics = TASKS[options.task]
+env = rlzoo.envs.make(task)
+game, on_actions = adversarial(env), adversarial(env, on="action")
+if options.task == "pendulum":
+    env = env._replace(step=in_unit_rewards(env.step))
+    game, on_actions = (
+        x._replace(step=in_unit_rewards(x.step), env=x.env._replace(step=in_unit_rewards(x.env.step)))
+        for x in (game, on_actions)
+    )
+preset = qarl.presets["classic"]
+form = {"hidden": tuple(options.hidden)}
+envs = preset.config.num_episodes if options.side_by_side else 1
+home = Path("runs") / "_".join(["qarl", options.task, *map(str, options.hidden), *["5"] * options.side_by_side])
+attacker = sac.Config(num_envs=8, num_updates=8, hidden=(64, 64), batch_size=128, warmup=2_000, capacity=40_000)
+grid = vary(game.env, physics)
+keys, eval_key = jax.random.split(jax.random.key(0), SEEDS), jax.random.key(1)
+
+
+def made(name: str) -> rlzoo.types.Algorithm:
+    """An algorithm by its name in the tables."""
+    if name == "MixedNE-LD":
+        config = replace(mixed_ne.presets["classic"].config, num_envs=envs, num_updates=envs, **form)
+        return mixed_ne.make(env, replace(config, capacity=499_800), mixed_ne.presets["classic"].hyper)
+    other = {"RARL": "rarl", "SAC": "sac", "QARL, linear": "linear", "CAT": "cat"}.get(name)
+    config = replace((qarl.presets[other] if other else preset).config, num_envs=envs, **form)
+    return qarl.make(on_actions if name == "CAT" else game, config, preset.hyper)
+
+
+def tried(name: str) -> dict[str, np.ndarray]:
+    """Returns [S, ...] of what is trained, or gone on with, and then tried under everything."""
+    algo = rlzoo.sweep(made(name))
+    updates = ITERATIONS
+    if name == "MixedNE-LD":  # as many steps as QARL's protagonist learns from
+        updates = rlzoo.updates_for(algo, ITERATIONS * preset.config.num_episodes * env.horizon)
+    run = rlzoo.run(
+        algo, keys, updates, directory=home / name, resume=True, eval_episodes=0, keep=1, report_every=updates // 10
+    )
+    if run.interrupted:
+        raise SystemExit(f"{name} was cut off; the same command goes on with it")
+    attacked, alone = rlzoo.worst_case(
+        algo, game, run.state, jax.random.key(2), 40_000, EPISODES, attacker, deterministic=False
+    )
+    found = {"no push": alone.returns[0], "fresh adversary": attacked.returns[0]}
+    cells = rlzoo.robustness(algo, game.env, run.state, eval_key, 1, grid, deterministic=False)
+    found["grid"] = cells.returns[:, 0, :, 0].T
+    if name in ("QARL", "QARL, linear", "RARL"):
+        adversary = qarl.adversary(algo), run.state.params.adversary.actor
+        own = rlzoo.against(algo, game, run.state, *adversary, eval_key, EPISODES, deterministic=False)
+        found["own adversary"] = own.returns[0]
+    return {trial: np.asarray(returns) for trial, returns in found.items()}
+
+
+for name in options.only:
+    if not (kept := home / name / "returns.npz").exists():
+        np.savez(kept, **tried(name))
+tables: dict[str, dict[str, np.ndarray]] = {}
+for name in NAMES:
+    if (kept := home / name / "returns.npz").exists():
+        for trial, returns in np.load(kept).items():
+            tables.setdefault(trial, {})[name] = returns
+figures = [
+    report.returns_figures(f"{trial}, {name}", returns.mean(-1))[1]
+    for trial, rows in tables.items()
+    for name, returns in rows.items()
+]
+for trial in ("fresh adversary", "grid"):
+    for other, bar in (("SAC", "above 0"), ("RARL", "not below 0")):
+        if {"QARL", other} <= set(tables[trial]):
+            gain = (tables[trial]["QARL"] - tables[trial][other]).mean(-1)  # [S]: the same seeds and episodes
+            mean, low, high = map(float, report.interval(gain, np.mean))
+            end, which = (low, "lower") if bar == "above 0" else (high, "upper")
+            note = f"{bar}: {mean:.1f} ({low:.1f} to {high:.1f})"
+            figures.append(report.Figure(f"{trial}, QARL less {other}, {which} end", end, bar=">= 0", note=note))
+print(*figures, sep="\n")
+if options.record:
+    title = f"QARL's own test: {options.task}, {' x '.join(map(str, options.hidden))}"
+    print(report.record(title, figures))
+    for name, cells in tables["grid"].items():
+        file = f"docs/pictures/qarl_paper_{options.task}_{name.replace(', ', '_')}.png"
+        y, x = physics.items()
+        report.heatmap(file, x, y, cells.mean(0).reshape(11, 11), title=name)
