@@ -94,7 +94,7 @@ def hierarchical(
         raise ValueError(f"scores have shape {list(scores.shape)}; they must be [..., groups, seeds]")
     num_groups, rng = scores.shape[-2], np.random.default_rng(seed)
 
-    def of(groups: np.ndarray) -> np.ndarray:
+    def of(groups: Any) -> np.ndarray:
         drawn = scores[..., groups, :]
         return statistic(drawn.reshape(*scores.shape[:-2], -1), axis=-1)
 
