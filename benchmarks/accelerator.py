@@ -159,8 +159,10 @@ def jobs(options: argparse.Namespace, groups: int) -> list[Job]:
     for task in ("halfcheetah", "hopper", "walker2d", "ant"):
         config = OFF_POLICY | ({"capacity": 16_384} if scale < 1 else {})
         found += [learn("sac", task, 1_000_000, env=f"brax/{task}", env_options=SPRING, config=config, hyper={})]
-    rows, steps = sized(ROWS, 2_000) // 20 * 20, sized(300_000, 2 * OFF_POLICY["warmup"])
-    behaviour = {"config": OFF_POLICY | {"capacity": 2**19}, "steps": steps, "rows": rows}
+    behaviour = {"config": OFF_POLICY, "steps": 300_000, "snapshots": 20, "rows": sized(ROWS // 20, 100) * 20}
+    if scale < 1:
+        few = {"num_envs": 16, "num_updates": 4, "capacity": 16_384, "warmup": 1_024}
+        behaviour |= {"config": few, "steps": 2_048, "snapshots": 2}
     for algorithm in ("prdc", "a2pr"):
         where = {"env": "brax/hopper", "env_options": SPRING, "behaviour": behaviour}
         found += [learn(algorithm, "hopper-medium", 1_000_000, **where, config={}, hyper={})]

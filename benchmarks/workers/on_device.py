@@ -312,7 +312,7 @@ def _medium(env: Any, job: dict[str, Any]) -> Any:
     asked, keys = job["behaviour"], jax.random.split(jax.random.key(2), 3)
     algo = rlzoo.sac.make(env, rlzoo.sac.Config(**asked["config"]))
     updates = rlzoo.updates_for(algo, asked["steps"])
-    kept = rlzoo.snapshots(algo, keys[0], updates, min(20, updates), job["episodes"])
+    kept = rlzoo.snapshots(algo, keys[0], updates, asked["snapshots"], job["episodes"])
     low, high = float(kept.returns[0]), float(kept.returns.max())
     medium = kept.actors[int(np.argmax(kept.returns >= low + (high - low) / 3))]
 
