@@ -11,7 +11,8 @@ what was being measured. What does not fit into the time, or fails, says so in a
   right     two updates of every algorithm, of its contract case, here and on the CPU from one State; and whether
             training 2n updates equals n, saved, loaded, and n more, with and without deterministic operations
   fast      steps a second, seconds to compile, memory beside `rlzoo.plan`'s estimate, kernels an update
-  learning  returns of PPO and SAC on brax and of offline algorithms, with the time that is left
+  learning  returns of PPO and SAC on brax, of offline algorithms on data recorded there, and of QARL's protagonists
+            on their cartpole, with the time that is left
 
 Float32 products are at full precision (JAX_DEFAULT_MATMUL_PRECISION=highest) unless --precision says otherwise. It runs
 on a CPU too: `--scale 0.01` makes agents, rows and steps fewer. At the end there is a table of all that was measured,
@@ -159,17 +160,18 @@ def jobs(options: argparse.Namespace, groups: int) -> list[Job]:
     for task in ("halfcheetah", "hopper", "walker2d", "ant"):
         config = OFF_POLICY | ({"capacity": 16_384} if scale < 1 else {})
         found += [learn("sac", task, 1_000_000, env=f"brax/{task}", env_options=SPRING, config=config, hyper={})]
-    behaviour = {"config": OFF_POLICY, "steps": 300_000, "snapshots": 20, "rows": sized(ROWS // 20, 100) * 20}
+    behaviour = {"config": OFF_POLICY, "steps": 300_000, "snapshots": 20, "rows": sized(ROWS // 200, 10) * 200}
     if scale < 1:
         few = {"num_envs": 16, "num_updates": 4, "capacity": 16_384, "warmup": 1_024}
         behaviour |= {"config": few, "steps": 2_048, "snapshots": 2}
-    for algorithm in ("prdc", "a2pr"):
-        where = {"env": "brax/hopper", "env_options": SPRING, "behaviour": behaviour}
+    for algorithm, preset in (("prdc", "hopper"), ("a2pr", "hopper_medium")):
+        where = {"env": "brax/hopper", "env_options": SPRING, "behaviour": behaviour, "preset": preset}
         found += [learn(algorithm, "hopper-medium", 1_000_000, **where, config={}, hyper={})]
     where, nets = {"env": "rlzoo/CartpoleBalance-v0", "env_options": {}}, {} if scale == 1 else {"hidden": (16, 16)}
-    for opponent in ("quantal", "rational", "none"):  # QARL's own test, see benchmarks/papers/qarl.py
+    # Training as in benchmarks/papers/qarl.py, which tries what is trained under pushes and other masses.
+    for opponent, steps in {"quantal": 1_000_000, "rational": 1_000_000, "none": 500_000}.items():
         config = {"opponent": opponent, "num_envs": 5} | nets
-        found += [learn("qarl", f"cartpole, {opponent}", 1_000_000, **where, config=config, hyper={})]
+        found += [learn("qarl", f"cartpole, {opponent}", steps, **where, config=config, hyper={})]
     found = [job for job in found if job.case.get("agents") != []]
     names.check("stage or job", options.only or (), {name for job in found for name in (job.stage, job.name)})
     return [job for job in found if not options.only or job.stage in options.only or job.name in options.only]

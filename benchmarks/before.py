@@ -70,7 +70,9 @@ def measured(task, root: Path, lanes: int, scale: int) -> dict[str, float]:
     case = {"algorithm": task.algorithm, "env": task.rlzoo, "env_options": task.env_options, "sizes": task.sizes}
     case |= {"lanes": lanes, "updates": task.updates[lanes] * scale}
     os.environ["PYTHONPATH"] = str(root)  # before the installed one, which is this directory's
-    return peers.in_process([sys.executable, str(WORKERS / "ours.py"), json.dumps(case)])
+    found = peers.in_process([sys.executable, str(WORKERS / "ours.py"), json.dumps(case)])
+    assert Path(found["rlzoo"]).is_relative_to(root.resolve()), f"measured {found['rlzoo']}, which is not in {root}"
+    return found
 
 
 if __name__ == "__main__":

@@ -50,14 +50,17 @@ def measured(clone: Path, results: Path) -> tuple[list[Figure], bool]:
             peaks[pid] = max(peaks.get(pid, 0), peak(pid))
         time.sleep(0.5)
     seconds = time.perf_counter() - began
+    if not results.exists():
+        sys.exit("The suite ended before it wrote its results.")
     counts = ElementTree.parse(results).getroot().find("testsuite").attrib
-    skipped, note = int(counts["skipped"]), f"{os.cpu_count()} cores"
+    skipped, failed, note = int(counts["skipped"]), suite.returncode, f"{os.cpu_count()} cores"
+    others = skipped + int(counts["failures"]) + int(counts["errors"])
     figures = [
         Figure("wall time from empty caches", seconds / 60, "min", bar=f"<= {MINUTES}", note=note),
         Figure("largest process", max(peaks.values()) / 2**20, "GiB", bar=f"<= {GIB}", note=f"{len(peaks)} seen"),
-        Figure("tests passed", int(counts["tests"]) - skipped, note=f"{skipped} skipped"),
+        Figure("tests passed", int(counts["tests"]) - others, note=f"{skipped} skipped"),
     ]
-    return figures, suite.returncode == 0
+    return figures, not failed
 
 
 def family(root: int) -> set[int]:

@@ -629,7 +629,7 @@ def test_labels_follow_the_order_of_the_grid():
 
 def test_the_preset_for_an_environment():
     """Its own, its family's, or the classic one."""
-    from rlzoo import a2pr, a3c, ppo, prdc, stac
+    from rlzoo import a2pr, a3c, ppo, prdc, qarl, stac
     from rlzoo.drivers.named import preset_for
 
     chosen = {
@@ -640,6 +640,10 @@ def test_the_preset_for_an_environment():
         (ppo, "gymnax/Breakout-MinAtar"): "minatar",
         (a3c, "gymnax/Breakout-MinAtar"): "classic",
         (ppo, "gymnax/CartPole-v1"): "classic",
+        (qarl, "rlzoo/CartpoleSwingup-v0"): "cartpole_swingup",
+        (qarl, "brax/hopper mjx"): "hopper",
+        (qarl, "brax/inverted_double_pendulum mjx"): "inverted_double_pendulum",
+        (qarl, "gymnax/Pendulum-v1"): "pendulum",
     }
     for (module, env), preset in chosen.items():
         assert preset_for(env, module.presets) == preset

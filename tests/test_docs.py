@@ -28,7 +28,7 @@ EXPERIMENTS = [path for path in sorted((ROOT / "experiments").rglob("*.py")) if 
 BENCHMARKS = [
     path
     for path in sorted([*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "benchmarks" / "papers").glob("*.py")])
-    if path.stem not in ("device_tables", "floor_tables", "peers", "tables")
+    if path.stem not in ("device_tables", "floor_tables", "peers", "tables", "trained")
 ]
 README = ROOT / "README.md"
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
@@ -557,6 +557,7 @@ def test_the_page_on_notebooks_has_them_all():
 )
 def test_benchmarks_say_what_they_measure(path, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", [str(path), "--help"])
+    monkeypatch.syspath_prepend(path.parent)
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(path), run_name="__main__")
     assert not ended.value.code and f"python {path.relative_to(ROOT)}" in capsys.readouterr().out

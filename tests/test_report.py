@@ -125,6 +125,8 @@ def test_intervals_over_groups():
     assert point == pytest.approx(scores[0].mean()) and np.isnan([low, high]).all()
     with pytest.raises(ValueError, match=r"scores have shape \[4\]; they must be \[..., groups, seeds\]"):
         report.hierarchical(np.ones(4))
+    with pytest.raises(ValueError, match="unequal numbers of seeds"):
+        report.hierarchical([[1.0, 2.0], [3.0]])
 
 
 def test_the_table_of_risks(capsys):

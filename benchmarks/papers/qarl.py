@@ -2,9 +2,11 @@
 
     python benchmarks/papers/qarl.py [--task balance] [--only QARL RARL SAC] [--hidden 128 128] [--record]
 
-Reddi et al. 2024 (arXiv:2311.01642): the code's numbers, 200 iterations of 5 + 5 episodes (MixedNE-LD and CAT disturb
-actions instead, and learn from as many steps), 8 paired seeds. Actions are sampled everywhere. Every policy is tried
-without a push, against its own adversary, against a fresh one (SAC, 40,000 steps), and on the code's grid of masses.
+Reddi et al. 2024 (arXiv:2311.01642): the code's numbers, 200 iterations of 5 + 5 episodes, 8 paired seeds. Every policy
+is tried without a push, against a fresh adversary (SAC's, 2 x 64 wide, 40,000 steps), on the code's grid of masses,
+and, where it was trained with one that pushes, against its own. Actions are sampled, the adversaries' too. CAT adds up
+to 2 half widths to actions; MixedNE-LD, which mixes actions, learns from as many steps as the protagonists.
+
 Bars, seed by seed, 95% intervals: QARL above SAC against the fresh adversary and on the grid's mean, and not below RARL
 on either. Pendulum is a task of ours, with rewards of 1 + r / 16.3, so that the code's numbers mean the same there.
 
@@ -13,10 +15,12 @@ What is trained is kept under runs/ and goes on where it was cut off; figures ar
 
 import argparse
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
+from trained import gain, kept, mean
 
 import rlzoo
 from rlzoo import mixed_ne, qarl, report, sac
@@ -51,7 +55,8 @@ def in_unit_rewards(step):
 
 task, physics = TASKS[options.task]
 env = rlzoo.envs.make(task)
-game, on_actions = adversarial(env), adversarial(env, on="action")
+game = adversarial(env)
+on_actions = adversarial(env, on="action", max_force=float(game.env.params.max_force))  # as the code, in half widths
 if options.task == "pendulum":
     env = env._replace(step=in_unit_rewards(env.step))
     game, on_actions = (
@@ -59,32 +64,32 @@ if options.task == "pendulum":
         for x in (game, on_actions)
     )
 preset = qarl.presets["classic"]
-form = {"hidden": tuple(options.hidden)}
-envs = preset.config.num_episodes if options.side_by_side else 1
-home = Path("runs") / "_".join(["qarl", options.task, *map(str, options.hidden), *["5"] * options.side_by_side])
+size = " x ".join(map(str, options.hidden)) + ", side by side" * options.side_by_side
+form = {"hidden": tuple(options.hidden), "num_envs": preset.config.num_episodes if options.side_by_side else 1}
+home = Path("runs") / f"qarl {options.task} {size}".replace(", ", " ").replace(" ", "_")
 attacker = sac.Config(num_envs=8, num_updates=8, hidden=(64, 64), batch_size=128, warmup=2_000, capacity=40_000)
 grid = vary(game.env, physics)
 keys, eval_key = jax.random.split(jax.random.key(0), SEEDS), jax.random.key(1)
 
 
-def made(name: str) -> rlzoo.types.Algorithm:
-    """An algorithm by its name in the tables."""
+def made(name: str) -> tuple[rlzoo.types.Algorithm, int]:
+    """An algorithm by its name in the tables, as a sweep, and the updates that it takes."""
     if name == "MixedNE-LD":
-        config = replace(mixed_ne.presets["classic"].config, num_envs=envs, num_updates=envs, **form)
-        return mixed_ne.make(env, replace(config, capacity=499_800), mixed_ne.presets["classic"].hyper)
-    other = {"RARL": "rarl", "SAC": "sac", "QARL, linear": "linear", "CAT": "cat"}.get(name)
-    config = replace((qarl.presets[other] if other else preset).config, num_envs=envs, **form)
-    return qarl.make(on_actions if name == "CAT" else game, config, preset.hyper)
+        config, hyper = mixed_ne.presets["classic"]
+        config = replace(config, num_updates=form["num_envs"], capacity=preset.config.capacity, **form)
+        algo = mixed_ne.make(env, config, hyper)
+        steps = ITERATIONS * preset.config.num_episodes * env.horizon - algo.warmup_steps
+        return rlzoo.sweep(algo), steps // algo.steps_per_update
+    other = {"RARL": "rarl", "SAC": "sac", "QARL, linear": "linear", "CAT": "cat"}.get(name, "classic")
+    config = replace(qarl.presets[other].config, **form)
+    return rlzoo.sweep(qarl.make(on_actions if name == "CAT" else game, config, preset.hyper)), ITERATIONS
 
 
 def tried(name: str) -> dict[str, np.ndarray]:
     """Returns [S, ...] of what is trained, or gone on with, and then tried under everything."""
-    algo = rlzoo.sweep(made(name))
-    updates = ITERATIONS
-    if name == "MixedNE-LD":  # as many steps as QARL's protagonist learns from
-        updates = rlzoo.updates_for(algo, ITERATIONS * preset.config.num_episodes * env.horizon)
+    algo, updates = ALGORITHMS[name]
     run = rlzoo.run(
-        algo, keys, updates, directory=home / name, resume=True, eval_episodes=0, keep=1, report_every=updates // 10
+        algo, keys, updates, directory=home / name, resume=True, eval_episodes=0, keep=1, report_every=updates // 20
     )
     if run.interrupted:
         raise SystemExit(f"{name} was cut off; the same command goes on with it")
@@ -101,32 +106,22 @@ def tried(name: str) -> dict[str, np.ndarray]:
     return {trial: np.asarray(returns) for trial, returns in found.items()}
 
 
+ALGORITHMS = {name: made(name) for name in options.only}
 for name in options.only:
-    if not (kept := home / name / "returns.npz").exists():
-        np.savez(kept, **tried(name))
+    kept(home / name / "returns.npz", partial(tried, name))
 tables: dict[str, dict[str, np.ndarray]] = {}
 for name in NAMES:
-    if (kept := home / name / "returns.npz").exists():
-        for trial, returns in np.load(kept).items():
-            tables.setdefault(trial, {})[name] = returns
-figures = [
-    report.returns_figures(f"{trial}, {name}", returns.mean(-1))[1]
-    for trial, rows in tables.items()
-    for name, returns in rows.items()
-]
+    for trial, returns in (kept(home / name / "returns.npz") or {}).items():
+        tables.setdefault(trial, {})[name] = returns
+figures = [mean(f"{trial}, {name}", x.mean(-1)) for trial, rows in tables.items() for name, x in rows.items()]
 for trial in ("fresh adversary", "grid"):
-    for other, bar in (("SAC", "above 0"), ("RARL", "not below 0")):
-        if {"QARL", other} <= set(tables[trial]):
-            gain = (tables[trial]["QARL"] - tables[trial][other]).mean(-1)  # [S]: the same seeds and episodes
-            mean, low, high = map(float, report.interval(gain, np.mean))
-            end, which = (low, "lower") if bar == "above 0" else (high, "upper")
-            note = f"{bar}: {mean:.1f} ({low:.1f} to {high:.1f})"
-            figures.append(report.Figure(f"{trial}, QARL less {other}, {which} end", end, bar=">= 0", note=note))
+    rows = {name: x.mean(-1) for name, x in tables.get(trial, {}).items()}  # [S]: the same seeds and episodes
+    for other, above in (("SAC", True), ("RARL", False)):
+        if {"QARL", other} <= set(rows):
+            figures.append(gain(f"{trial}, QARL less {other}", rows["QARL"], rows[other], above))
 print(*figures, sep="\n")
 if options.record:
-    title = f"QARL's own test: {options.task}, {' x '.join(map(str, options.hidden))}"
-    print(report.record(title, figures))
-    for name, cells in tables["grid"].items():
-        file = f"docs/pictures/qarl_paper_{options.task}_{name.replace(', ', '_')}.png"
-        y, x = physics.items()
-        report.heatmap(file, x, y, cells.mean(0).reshape(11, 11), title=name)
+    print(report.record(f"QARL's own test: {options.task}, {size}", figures))
+    for name, cells in tables.get("grid", {}).items():
+        (y, x), file = physics.items(), f"docs/pictures/{home.name}_{name.replace(', ', '_')}.png"
+        report.heatmap(file, x, y, cells.mean(0).reshape(len(y[1]), len(x[1])), title=name)

@@ -70,4 +70,5 @@ def peak_memory() -> float:
 
 def say(steps_per_second: float, compile_seconds: float) -> None:
     figures = {"speed": steps_per_second, "compile": compile_seconds, "memory": peak_memory()}
-    print(json.dumps(figures | {"device": jax.devices()[0].device_kind}))
+    library = {"rlzoo": sys.modules["rlzoo"].__file__} if "rlzoo" in sys.modules else {}
+    print(json.dumps(figures | library | {"device": jax.devices()[0].device_kind}))

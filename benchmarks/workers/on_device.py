@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -304,16 +305,18 @@ def _learner(job: dict[str, Any]) -> Any:
     where = rlzoo.envs.adversarial(env) if job["algorithm"] == "qarl" else env
     dataset = (_medium(env, job),) if "behaviour" in job else ()
     config = {name: tuple(x) if isinstance(x, list) else x for name, x in job["config"].items()}  # as JSON has them
-    return module.make(where, module.Config(**config), *dataset, module.Hyper(**job["hyper"]))
+    chosen, hyper = module.presets[job["preset"]] if "preset" in job else (module.Config(), module.Hyper())
+    return module.make(where, replace(chosen, **config), *dataset, hyper._replace(**job["hyper"]))
 
 
 def _medium(env: Any, job: dict[str, Any]) -> Any:
-    """Rows of a policy a third of the way from random to where SAC ends, as of experiments/make_datasets.py."""
+    """Rows of a policy a third of the way from random to where SAC ends, as experiments/make_datasets.py chooses it."""
     asked, keys = job["behaviour"], jax.random.split(jax.random.key(2), 3)
     algo = rlzoo.sac.make(env, rlzoo.sac.Config(**asked["config"]))
-    updates = rlzoo.updates_for(algo, asked["steps"])
+    updates = (asked["steps"] - algo.warmup_steps) // algo.steps_per_update
     kept = rlzoo.snapshots(algo, keys[0], updates, asked["snapshots"], job["episodes"])
-    low, high = float(kept.returns[0]), float(kept.returns.max())
+    random = rlzoo.data.collect(env, None, keys[2], asked["rows"] // 10, 20)
+    low, high = float(random.episode_returns().mean()), float(kept.returns[-1])
     medium = kept.actors[int(np.argmax(kept.returns >= low + (high - low) / 3))]
 
     def policy(obs, key):

@@ -26,8 +26,9 @@ in the same ratio of updates to steps but for those that are left: a mode of our
 in numbers. RARL, the force curriculum, CAT and SAC are the same file with another ``opponent``.
 
 Defaults of `Config` and `Hyper` are the code's, but for ``capacity``; ``threshold`` is its cartpole's, cheetah's and
-walker's, 10, where hopper has 1 and the quadruped 100. The presets of variants and baselines follow the code too, but
-for RARL on the quadruped, whose adversary has layers of 64; those for Pendulum and the double pendulum are ours.
+walker's, 10, where hopper has 1 and the quadruped 100: see the presets of their names. The presets of variants and
+baselines follow the code too, but for RARL on the quadruped, whose adversary has layers of 64; those for Pendulum,
+reacher and the double pendulum are ours. Rewards that are negative, or far above 1 a step, need a threshold of theirs.
 """
 
 import math
@@ -680,6 +681,7 @@ def make(env: Env | Game, config: Config = Config(), hyper: Hyper = Hyper()) -> 
 
 SMALL = Config(num_envs=5, hidden=(64, 64), batch_size=128, critic_start=1_000, actor_start=2_000, capacity=150_000)
 FASTER = Hyper(actor_learning_rate=1e-3, critic_learning_rate=1e-3, temperature_learning_rate=1e-3, threshold=-250.0)
+DOUBLE = Preset(SMALL, FASTER._replace(rate=100.0, threshold=400.0))
 presets = Presets(
     classic=Preset(Config(), Hyper()),
     homogeneous=Preset(Config(homogeneous=True), Hyper()),
@@ -697,6 +699,8 @@ presets = Presets(
     walker2d=Preset(Config(), Hyper(threshold=10.0)),
     hopper=Preset(Config(), Hyper(threshold=1.0)),
     ant=Preset(Config(), Hyper(threshold=100.0)),  # its quadruped's
+    reacher=Preset(Config(), Hyper(threshold=REACHER)),
     pendulum=Preset(SMALL, FASTER),
-    double_pendulum=Preset(SMALL, FASTER._replace(rate=100.0, threshold=400.0)),
+    double_pendulum=DOUBLE,
+    inverted_double_pendulum=DOUBLE,
 )

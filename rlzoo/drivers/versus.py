@@ -62,13 +62,12 @@ def worst_case(
     """Evaluate every lane's frozen policy against an adversary that SAC trains for it alone.
 
     All adversaries, one a lane, are one sweep over the policies, in one program, from the same seed. The policies act
-    stochastically while adversaries are trained, and afterwards by their mode, unless asked otherwise, as the
-    adversaries always do.
+    stochastically while adversaries are trained, and afterwards both by their mode, unless asked otherwise.
 
     Args:
         algo: any, trained in an environment of the game's spaces; one agent or a sweep.
         env_steps: that each adversary is trained for, as for `updates_for`. config, hyper: of the adversaries.
-        task: the game's parameters, as for `evaluate`. deterministic: of the policies that are evaluated.
+        task: the game's parameters, as for `evaluate`. deterministic: of both, when they are evaluated.
     Returns:
         episodes as of `rlzoo.evaluate` against the trained adversary, and without one from the same starts.
     """
@@ -84,7 +83,7 @@ def worst_case(
     runs = runs._replace(devices=algo.devices)
     trained, _ = train(runs, train_key[None], updates_for(runs, env_steps))
     still = with_protagonist(game, lambda actor, obs, key: algo.policy(actor, obs, key, deterministic), first)
-    episodes = evaluate(runs, still, trained, eval_key, num_episodes, runs.task)
+    episodes = evaluate(runs, still, trained, eval_key, num_episodes, runs.task, deterministic)
     attacked = Episodes(*(x.reshape(*lanes, num_episodes) for x in (-episodes.returns, episodes.lengths)))
     return attacked, evaluate(algo, game.env, state, eval_key, num_episodes, task, deterministic)
 

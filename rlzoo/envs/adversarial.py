@@ -240,7 +240,7 @@ def _pole_site(env: Env) -> Site:
         pushed = params._replace(force_x=params.force_x + force[0], force_z=params.force_z + force[1])
         return env.step(key, state, action, pushed)
 
-    _, most = cartpole_balance.RANGES["force_x"]
+    _, most = cartpole_balance.RANGES["max_force"]
     return Site(("pole x", "pole z"), cartpole_balance.MAX_FORCE, "N", step, most)
 
 

@@ -46,8 +46,15 @@ RANGES = {  # a step of 0.01 s is too long for more; at the heavy end a falling 
     "cart_mass": (0.5, 100.0),
     "pole_mass": (0.01, 20.0),
     "length": (0.2, 10.0),
+    "inertia": (1e-3, 100.0),
+    "cart_damping": (0.0, 10.0),
+    "pole_damping": (0.0, 0.1),
+    "gear": (0.1, 50.0),
+    "gravity": (0.1, 50.0),
     "force_x": (-20.0, 20.0),
     "force_z": (-20.0, 20.0),
+    "max_force": (0.0, 20.0),  # of an adversary
+    "disturbance": (-20.0, 20.0),  # beside an adversary
 }
 Real = jax.Array | float
 
@@ -66,7 +73,7 @@ class Params(NamedTuple):
 
     @property
     def ranges(self) -> dict[str, tuple[float, float]]:
-        """In which they may be varied."""
+        """In which `rlzoo.envs.vary` varies them, and what an adversary adds to them."""
         return RANGES
 
 
@@ -90,7 +97,7 @@ def names() -> tuple[str, ...]:
 
 
 def make(name: str = "CartpoleBalance-v0", horizon: int = 500) -> Env:
-    """Build it; its parameters are a `Params`. Observations are x, cos theta, sin theta, x', theta'."""
+    """Build one of `names`; its parameters are a `Params`. Observations are x, cos theta, sin theta, x', theta'."""
     reset, step = with_episodes(partial(_reset, name == "CartpoleSwingup-v0"), _step, horizon)
     end = np.array([np.inf, 1.0, 1.0, np.inf, np.inf], np.float32)
     one = np.ones(1, np.float32)

@@ -39,7 +39,7 @@ def vary(env: Env, values: Mapping[str, Sequence[float]]) -> Any:
 
 def with_columns(env: Env, columns: Mapping[str, Sequence[float] | np.ndarray]) -> Any:
     """As `vary`, at M given combinations: name -> numbers [M]."""
-    known, params = parameters(env.params), env.params
+    known, limits, params = parameters(env.params), _ranges(env.params), env.params
     for name, given in columns.items():
         names.check(f"parameter of {env.name}", [name], list(known))
         column = np.asarray(given, np.float32)
@@ -57,7 +57,7 @@ def with_columns(env: Env, columns: Mapping[str, Sequence[float] | np.ndarray]) 
                 raise ValueError(
                     f"{text}; each must be positive, as the default {float(np.ravel(default[index])[0]):g}"
                 )
-            low, high = _range(env.params, path)
+            low, high = limits.get(path[-1], (-np.inf, np.inf))
             if not ((low <= column) & (column <= high)).all():
                 raise ValueError(f"{text}; {env.name} holds for {name} from {low:g} to {high:g}")
             leaf = _get(params, path)
@@ -106,12 +106,11 @@ def _get(params: Any, path: tuple[str, ...]) -> Any:
     return jnp.asarray(params)
 
 
-def _range(params: Any, path: tuple[str, ...]) -> tuple[float, float]:
-    """In which a parameter may be varied: what the class of its parameters says under ``ranges``."""
-    *outer, name = path
-    for field in outer:
-        params = params[field] if isinstance(params, dict) else getattr(params, field)
-    return getattr(params, "ranges", {}).get(name, (-np.inf, np.inf))
+def _ranges(params: Any) -> dict[str, tuple[float, float]]:
+    """In which parameters may be varied: what their class, or that of what they wrap, says in a property ``ranges``."""
+    inner = [params[name] if isinstance(params, dict) else getattr(params, name) for name in _fields(params)]
+    found = {name: ends for each in inner for name, ends in _ranges(each).items()}
+    return found | (params.ranges if isinstance(getattr(type(params), "ranges", None), property) else {})
 
 
 def _put(params: Any, path: tuple[str, ...], value: Any) -> Any:

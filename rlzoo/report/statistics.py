@@ -89,7 +89,10 @@ def hierarchical(
     """
     from scipy import stats
 
-    scores = np.asarray(scores, float)
+    try:
+        scores = np.asarray(scores, float)
+    except ValueError as error:
+        raise ValueError("groups have unequal numbers of seeds; they must be [..., groups, seeds]") from error
     if scores.ndim < 2:
         raise ValueError(f"scores have shape {list(scores.shape)}; they must be [..., groups, seeds]")
     num_groups, rng = scores.shape[-2], np.random.default_rng(seed)
