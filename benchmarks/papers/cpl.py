@@ -5,14 +5,18 @@
 
 Every dataset has an oracle, a behaviour and segments of its own; scores are 0 for its behaviour and 100 for its oracle.
 Intervals are over datasets first, see `rlzoo.report.hierarchical`. Dense are comparisons by regret between segments
-drawn anew in every batch, as the authors' dense data from states have them. Bar: CPL's interval above SFT's.
+drawn anew in every batch, as the authors' dense data from states have them; P-IQL has none of these. Bar: the interval
+of CPL above that of SFT. What is trained is kept under runs/.
 """
 
 import argparse
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import jax
 import numpy as np
+from trained import kept
 
 import rlzoo
 from rlzoo import cpl, p_iql, report
@@ -29,6 +33,7 @@ parser.add_argument("--episodes", type=int, default=128)
 parser.add_argument("--record", action="store_true", help="write the figures into docs/results.md")
 options = parser.parse_args()
 keys = jax.random.split(jax.random.key(1), options.seeds)
+home = Path(f"runs/cpl_{options.name}_{options.seeds}_seeds_{options.updates}_updates")
 
 
 def scores(number: int, labels: str) -> dict[str, np.ndarray]:
@@ -63,7 +68,7 @@ def scores(number: int, labels: str) -> dict[str, np.ndarray]:
 
 figures = []
 for labels in options.labels:
-    each = [scores(number, labels) for number in options.datasets]
+    each = [kept(home / f"{labels}_{number}.npz", partial(scores, number, labels)) for number in options.datasets]
     of = {name: np.stack([one[name] for one in each]) for name in each[0]}  # [G, S]
     ends = {name: [float(x) for x in report.hierarchical(x)] for name, x in of.items()}
     means = {name: " ".join(f"{x:.0f}" for x in x.mean(1)) for name, x in of.items()}
