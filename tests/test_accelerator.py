@@ -1,5 +1,7 @@
 """benchmarks/accelerator.py: what it counts, what it writes, and that a command cut off leaves whole lines."""
 
+import argparse
+import dataclasses
 import json
 import os
 import subprocess
@@ -16,6 +18,8 @@ sys.path += [str(ROOT / "benchmarks"), str(ROOT / "benchmarks" / "workers")]
 
 import costs  # noqa: E402
 import device_tables  # noqa: E402
+
+import rlzoo  # noqa: E402
 
 SCRIPT = [sys.executable, str(ROOT / "benchmarks" / "accelerator.py"), "--scale", "0.01"]
 
@@ -49,6 +53,29 @@ def test_kernels_in_a_loop_count_as_often_as_it_runs():
     assert few["sort"] == 10 and many["sort"] == 30
     once = sum(few.values()) - (sum(many.values()) - sum(few.values())) / 2  # what the loop has nothing to do with
     assert 0 <= once <= 10
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.01])
+def test_what_is_to_learn_can_be_made_and_has_updates(scale, monkeypatch):
+    """Every job's structure is allowed; protagonists of one game have as many iterations, whoever opposes them."""
+    for name in ("JAX_PLATFORMS", "XLA_PYTHON_CLIENT_PREALLOCATE"):  # which the script sets for its own process
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    import accelerator
+
+    found = accelerator.jobs(argparse.Namespace(scale=scale, agents=None, only=["learning"]), 1)
+    assert {"PPO halfcheetah", "SAC ant", "PRDC hopper-medium", "A2PR hopper-medium"} < {job.name for job in found}
+    protagonist = set()
+    for job in found:
+        module = rlzoo.ALGORITHMS[job.case["algorithm"]]
+        chosen = module.presets[job.case["preset"]].config if "preset" in job.case else module.Config()
+        config = dataclasses.replace(chosen, **job.case["config"])
+        if "behaviour" in job.case:
+            sac = rlzoo.sac.Config(**job.case["behaviour"]["config"])
+            assert (job.case["behaviour"]["steps"] - sac.warmup) // sac.num_envs >= job.case["behaviour"]["snapshots"]
+        if module is rlzoo.qarl:
+            phases = 1 if config.opponent == "none" else 2
+            protagonist.add(job.case["steps"] // (phases * config.num_episodes * 500))
+    assert protagonist == {max(1, round(200 * scale))}
 
 
 ABOUT = {"stage": "about", "device": "a device", "precision": "highest", "flags": "", "command": "python x.py"}
