@@ -166,12 +166,38 @@ PAPERS = {  # paper, actions, learns from
 TITLES = {"mixed_ne": "MixedNE-LD", "td3_bc": "TD3+BC", "cdsa": "CDSA-style", "p_iql": "P-IQL"}
 
 
+CLAIMS = {  # the beginnings of the titles of records that try what a paper claims
+    "stac": ("STAC on RiskyPointMass-v0", "STAC and its rivals"),
+    "qarl": ("QARL on", "QARL's own test"),
+    "prdc": ("Offline on",),
+    "a2pr": ("Offline on",),
+    "cdsa": ("CDSA-style correction on",),
+    "cpl": ("CPL from", "CPL over datasets"),
+}
+
+
+def claims(key: str, root: Path = Path()) -> list[tuple[str, Any]]:
+    """Where the claims of an algorithm's paper were tried, and what came of it: every figure that has a bar."""
+    from rlzoo.report.record import Figure
+
+    found = []
+    for path in sorted((root / DIRECTORY.parent / "results").glob("*.json")):
+        record = json.loads(path.read_text())
+        if record["title"].startswith(CLAIMS.get(key, ("no claim",))):
+            figures = [Figure(**figure) for figure in record["figures"] if figure["bar"]]
+            others = tuple(f"{other}," for other in PAPERS if other != key)  # of which a record has figures too
+            found += [(record["title"], figure) for figure in figures if not figure.what.startswith(others)]
+    return found
+
+
 def algorithms(rows: list[dict[str, str]]) -> list[str]:
-    """A row an algorithm: its paper, what it needs, how many numbers are traced, and its first measured return."""
+    """A row an algorithm: paper, needs, traced numbers, the bars of its claims, and its first measured return."""
     import rlzoo
 
-    lines = ["| algorithm | paper | actions | learns from | traced numbers | returns, IQM and interval |"]
-    lines.append("|---|---|---|---|---:|---|")
+    lines = [
+        "| algorithm | paper | actions | learns from | traced numbers | its claims here | returns, IQM and interval |"
+    ]
+    lines.append("|---|---|---|---|---:|---|---|")
     for key, about in PAPERS.items():
         row = next((row for row in rows if row["key"] == key), None)
         said = "not in the table yet"
@@ -180,7 +206,9 @@ def algorithms(rows: list[dict[str, str]]) -> list[str]:
         module = rlzoo.ALGORITHMS[key]
         traced = len(module.Hyper._fields) + len(getattr(getattr(module, "Strength", None), "_fields", ()))
         name = f"[{TITLES.get(key, key.upper())}](rlzoo/algorithms/{key}.py)"
-        lines.append(f"| {' | '.join([name, *about, str(traced), said])} |")
+        tried = [figure.met for _, figure in claims(key)]
+        bars = f"{sum(tried)} of {len(tried)} bars met" if tried else ""
+        lines.append(f"| {' | '.join([name, *about, str(traced), bars, said])} |")
     return lines
 
 

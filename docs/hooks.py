@@ -21,7 +21,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 
 import tables  # noqa: E402
 
-SOURCES = ("rlzoo/**/*.py", "experiments/**/*.py", "experiments/*.yaml", "benchmarks/*.py")
+SOURCES = ("rlzoo/**/*.py", "experiments/**/*.py", "experiments/*.yaml", "benchmarks/*.py", "benchmarks/papers/*.py")
 AMERICAN = {  # the beginnings of words
     "artefact": "artifact",
     "behaviour": "behavior",
@@ -163,6 +163,7 @@ def page(name: str, module: ModuleType) -> str:
         lines += ["Without cloning first; with it, see [Preferences](../data.md#preferences).", ""]
     lines += ["As one script that needs no rlzoo:", "", "```sh", eject_command(name, module), "```", ""]
     lines += returns(name)
+    lines += claims(name)
     lines += ["## Config", "", "Static: a new value compiles a new program.", ""]
     lines += fields(module.Config, {preset: pair.config for preset, pair in module.presets.items()})
     lines += ["## Hyper", "", "Traced: any of them may be swept.", ""]
@@ -246,3 +247,17 @@ def returns(name: str) -> list[str]:
         lines.append(f"| {' | '.join([row['task'], row['algorithm'], *tables.scores(row)])} |")
     commands = dict.fromkeys(f"`{row['command']}` (commit {row['commit']})" for row in rows)
     return [*lines, "", f"Measured by {', '.join(commands)}; hardware and versions: [all results](../results.md).", ""]
+
+
+def claims(name: str) -> list[str]:
+    """What the paper claims, as far as it was tried here: every bar, met or not."""
+    tried = tables.claims(name, ROOT)
+    if not tried:
+        return []
+    lines = ["## Does it do what its paper says?", "", "All bars that were set, met or not.", ""]
+    lines += ["| tried | figure | value | bar | |", "|---|---|---:|---:|---|"]
+    for title, figure in tried:
+        verdict = "met" if figure.met else "**not met**"
+        note = f"{verdict}, {figure.note}" if figure.note else verdict
+        lines.append(f"| {title} | {figure.what} | {figure.value:.4g} | {figure.bar} | {note} |")
+    return [*lines, "", "Commands, hardware and versions: [all results](../results.md).", ""]

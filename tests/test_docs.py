@@ -19,7 +19,7 @@ from helpers import plane_dataset
 from nbclient import NotebookClient
 
 import rlzoo
-from rlzoo import cli
+from rlzoo import cli, report
 from rlzoo.drivers import named
 
 ROOT = Path(__file__).parent.parent
@@ -413,6 +413,25 @@ def test_the_readmes_table_has_every_algorithm():
     site = (ROOT / "mkdocs.yml").read_text()
     for name in rlzoo.ALGORITHMS:
         assert f"algorithms/{name}.md" in site
+
+
+def test_pages_say_which_claims_hold_here(tmp_path):
+    """Every bar of an algorithm's own records, met or not, and none of another's."""
+    figures = [
+        report.Figure("prdc, IQM", 33.0, bar=">= 35", note="8 seeds"),
+        report.Figure("a2pr, IQM", 37.0, bar=">= 35"),
+        report.Figure("bc, IQM", 30.0),
+    ]
+    report.record("Offline on maze", figures, tmp_path / "docs" / "results")
+    report.record(
+        "QARL on maze", [report.Figure("grid, QARL less SAC", -1.0, bar=">= 0")], tmp_path / "docs" / "results"
+    )
+    found = {name: [figure.met for _, figure in tables.claims(name, tmp_path)] for name in rlzoo.ALGORITHMS}
+    assert {name: met for name, met in found.items() if met} == {"prdc": [False], "a2pr": [True], "qarl": [False]}
+    for name, module in rlzoo.ALGORITHMS.items():
+        page, tried = hooks.page(name, module), tables.claims(name, ROOT)
+        assert page.count("## Does it do what its paper says?") == bool(tried)
+        assert page.count("**not met**") == sum(not figure.met for _, figure in tried)
 
 
 @pytest.mark.parametrize("name", rlzoo.ALGORITHMS)
