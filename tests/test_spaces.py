@@ -158,7 +158,10 @@ def test_environments_of_rlzoo_types_that_are_refused(fields, message):
         rlzoo.envs.make(PROBE._replace(**fields))
 
 
-@pytest.mark.parametrize("name", ["rlzoo/RiskyPointMass-v0", "brax/inverted_pendulum"])
+OWN = [f"rlzoo/{name}" for name in rlzoo.envs.names("rlzoo")]
+
+
+@pytest.mark.parametrize("name", [*OWN, "brax/inverted_pendulum"])
 @pytest.mark.parametrize("horizon", [0, -1, 2.5])
 def test_horizons_of_names(name, horizon):
     options = {"backend": "spring"} if name.startswith("brax/") else {}
@@ -304,7 +307,7 @@ def test_states_of_own_algorithms_may_have_any_field():
     np.testing.assert_array_equal(state.shared, [[2.0, 2.0], [1.0, 1.0]])
 
 
-@pytest.mark.parametrize("name", ["probe/reward-by-both", "rlzoo/RiskyPointMass-v0", "gymnax/FrozenLake-misc"])
+@pytest.mark.parametrize("name", ["probe/reward-by-both", *OWN, "gymnax/FrozenLake-misc"])
 def test_environments_show_float32_in_64_bits(name):
     with jax.enable_x64(True):
         rlzoo.envs.make(rlzoo.envs.make(name))

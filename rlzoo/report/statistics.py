@@ -85,7 +85,7 @@ def hierarchical(
     Returns:
         arrays [...]; the ends are NaN where there is one group only.
     Raises:
-        ValueError: no axis of groups.
+        ValueError: no axis of groups, or groups of unequal size.
     """
     from scipy import stats
 
