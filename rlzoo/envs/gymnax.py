@@ -90,7 +90,8 @@ class _Later(ModuleType):
 @contextlib.contextmanager
 def _drawing_later() -> Iterator[None]:
     """Import gymnax without what it draws with: with pandas and SciPy's statistics, 100 MiB and a second."""
-    later = {name: _Later(name) for name in DRAWS if name not in sys.modules}
+    missing = () if "gymnax" in sys.modules else DRAWS  # once it is there nothing imports them any more
+    later = {name: _Later(name) for name in missing if name not in sys.modules}
     sys.modules.update(later)
     try:
         yield
