@@ -23,13 +23,13 @@ from pathlib import Path
 cores = max(n for n in (1, 2, 4, 8) if n <= (os.cpu_count() or 1))  # that divide the seeds
 os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count={cores}")
 
-import jax
-import numpy as np
-from trained import gain, kept, mean
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+from trained import gain, kept, mean  # noqa: E402
 
-import rlzoo
-from rlzoo import mixed_ne, qarl, report, sac
-from rlzoo.envs import adversarial, vary
+import rlzoo  # noqa: E402
+from rlzoo import mixed_ne, qarl, report, sac  # noqa: E402
+from rlzoo.envs import adversarial, vary  # noqa: E402
 
 ITERATIONS, SEEDS, EPISODES = 200, 8, 64
 SHARE = np.linspace(0.5, 1.5, 11)

@@ -38,14 +38,15 @@ class Timed(NamedTuple):
     state: Any  # after the last repeat
 
 
-def timed(algo: Any, lanes: int, updates: int) -> Timed:
-    """Compile `updates` of an algorithm, alone or as a sweep of lanes, and run them repeatedly."""
+def timed(algo: Any, lanes: int, updates: int, spread: bool = False) -> Timed:
+    """Compile `updates` of an algorithm, alone or as a sweep of lanes, and run them repeatedly; a sweep perhaps spread."""
     import rlzoo  # the peers' environments have none
     from rlzoo.drivers.train import compiled_chunk
 
     key = jax.random.key(0)
     if lanes > 1:
         algo, key = rlzoo.sweep(algo), jax.random.split(key, lanes)
+        algo = rlzoo.spread(algo) if spread else algo
     state = rlzoo.init(algo, key, quiet=True)
     began = time.perf_counter()
     program = compiled_chunk(algo, state, updates)

@@ -34,7 +34,7 @@ def algorithm(asked):
 def main() -> None:
     asked = case()
     algo = algorithm(asked)
-    measured = timed(algo, asked["lanes"], asked["updates"])
+    measured = timed(algo, asked["lanes"], asked["updates"], asked.get("spread", False))
     say(measured.speed * algo.steps_per_update, measured.compile)
 
 
