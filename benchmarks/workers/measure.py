@@ -39,7 +39,7 @@ class Timed(NamedTuple):
 
 
 def timed(algo: Any, lanes: int, updates: int, spread: bool = False) -> Timed:
-    """Compile `updates` of an algorithm, alone or as a sweep of lanes, and run them repeatedly; a sweep perhaps spread."""
+    """Compile `updates` of an algorithm, alone or as a sweep of lanes, perhaps spread, and run them repeatedly."""
     import rlzoo  # the peers' environments have none
     from rlzoo.drivers.train import compiled_chunk
 
