@@ -8,16 +8,17 @@ measured by the present worker with the present packages, so that nothing but th
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import peers
-from speed import LANES, TASKS, WORKERS
+from speed import LANES, TASKS, WORKERS, Task
 
 from rlzoo.report.record import Figure, record
 
@@ -44,17 +45,14 @@ def main() -> None:
         print(record(f"Beside revision {options.revision}", figures))
 
 
-def ratios(task, before: Path, options: argparse.Namespace) -> list[Figure]:
+def ratios(task: Task, before: Path, options: argparse.Namespace) -> list[Figure]:
     """Now over before, of a task with one agent and with many."""
-    figures = []
+    figures, now = [], Path.cwd()
     for lanes in (1, LANES):
         rounds = []
-        for number in range(options.rounds):
-            roots = {"now": Path.cwd(), "before": before}
-            order = sorted(roots, reverse=number % 2 == 1)
-            found = {side: measured(task, roots[side], lanes, options.scale) for side in order}
-            rounds.append({what: found["now"][what] / found["before"][what] for what in ("speed", "compile", "memory")})
-            print(f"{task.name}, {lanes} agents, round {number + 1}: {rounds[-1]}", flush=True)
+        for found in peers.in_turns((before, now), options.rounds, partial(measured, task, lanes, options.scale)):
+            rounds.append({what: found[now][what] / found[before][what] for what in ("speed", "compile", "memory")})
+            print(f"{task.name}, {lanes} agents, round {len(rounds)}: {rounds[-1]}", flush=True)
         for what in rounds[0]:
             each = [one[what] for one in rounds]
             bar = f">= {LEAST}" if what == "speed" else ""
@@ -65,12 +63,10 @@ def ratios(task, before: Path, options: argparse.Namespace) -> list[Figure]:
     return figures
 
 
-def measured(task, root: Path, lanes: int, scale: int) -> dict[str, float]:
+def measured(task: Task, lanes: int, scale: int, root: Path) -> dict[str, Any]:
     """What the worker says of the library at a root."""
-    case = {"algorithm": task.algorithm, "env": task.rlzoo, "env_options": task.env_options, "sizes": task.sizes}
-    case |= {"lanes": lanes, "updates": task.updates[lanes] * scale}
     os.environ["PYTHONPATH"] = str(root)  # before the installed one, which is this directory's
-    found = peers.in_process([sys.executable, str(WORKERS / "ours.py"), json.dumps(case)])
+    found = peers.in_process([sys.executable, str(WORKERS / "ours.py"), task.case(lanes, task.updates[lanes] * scale)])
     assert Path(found["rlzoo"]).is_relative_to(root.resolve()), f"measured {found['rlzoo']}, which is not in {root}"
     return found
 

@@ -7,13 +7,14 @@ spread over as many devices as there are cores. The two take turns, each measure
 """
 
 import argparse
-import json
 import os
 import sys
+from functools import partial
+from typing import Any
 
 import numpy as np
 import peers
-from speed import LANES, TASKS, WORKERS
+from speed import LANES, TASKS, WORKERS, Task
 
 from rlzoo.report.record import Figure, record
 
@@ -28,12 +29,10 @@ def main() -> None:
     cores, figures = len(os.sched_getaffinity(0)), []
     for task in (task for task in TASKS if task.name in NAMES):
         ratios, memories = [], []
-        for number in range(options.rounds):
-            order = sorted((1, cores), reverse=number % 2 == 1)
-            found = {devices: measured(task, devices) for devices in order}
+        for found in peers.in_turns((1, cores), options.rounds, partial(measured, task)):
             ratios.append(found[cores]["speed"] / found[1]["speed"])
             memories.append(found[cores]["memory"] / found[1]["memory"])
-            print(f"{task.name}, round {number + 1}: {ratios[-1]:.2f} times as fast", flush=True)
+            print(f"{task.name}, round {len(ratios)}: {ratios[-1]:.2f} times as fast", flush=True)
         note = f"{min(ratios):.2f} to {max(ratios):.2f} in {len(ratios)} rounds, {cores} cores"
         name = f"{task.name}, {LANES} agents: a device for each core over one device"
         figures.append(Figure(f"{name}, speed", float(np.median(ratios)), "×", note=note))
@@ -43,12 +42,11 @@ def main() -> None:
         print(record("Sweeps on the cores of a CPU", figures))
 
 
-def measured(task, devices: int) -> dict[str, float]:
+def measured(task: Task, devices: int) -> dict[str, Any]:
     """What the worker says of a sweep on so many devices of this CPU."""
-    case = {"algorithm": task.algorithm, "env": task.rlzoo, "env_options": task.env_options, "sizes": task.sizes}
-    case |= {"lanes": LANES, "updates": task.updates[LANES], "spread": devices > 1}
+    case = task.case(LANES, task.updates[LANES], spread=devices > 1)
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
-    return peers.in_process([sys.executable, str(WORKERS / "ours.py"), json.dumps(case)])
+    return peers.in_process([sys.executable, str(WORKERS / "ours.py"), case])
 
 
 if __name__ == "__main__":

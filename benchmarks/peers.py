@@ -4,8 +4,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 # What each peer needs, beside the same JAX as ours: the gymnax that Rejax was written for; gymnasium's environments.
 REJAX = ("rejax==0.1.3", "gymnax==0.0.9", "brax==0.14.2")
@@ -33,6 +35,12 @@ def _environment(name: str, packages: tuple[str, ...], gpu: bool) -> Path:
         subprocess.run([python, "-m", "pip", "install", "--quiet", *asked.splitlines()], check=True)
         ready.write_text(asked)
     return python
+
+
+def in_turns(sides: Sequence[Any], rounds: int, measured: Callable[[Any], dict[str, Any]]) -> Iterator[dict[Any, Any]]:
+    """Round by round what is measured of each side, their order turned in every other round."""
+    for number in range(rounds):
+        yield {side: measured(side) for side in (reversed(sides) if number % 2 else sides)}
 
 
 def in_process(command: list[str]) -> dict[str, float]:

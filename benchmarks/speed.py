@@ -45,6 +45,11 @@ class Task:
     sbx: str
     env_options: dict[str, Any] = field(default_factory=dict)
 
+    def case(self, lanes: int, updates: int, library: str = "rlzoo", **more: Any) -> str:
+        """What a worker is asked for."""
+        asked = {"algorithm": self.algorithm, "env": getattr(self, library), "env_options": self.env_options}
+        return json.dumps(asked | {"sizes": self.sizes, "lanes": lanes, "updates": updates} | more)
+
 
 SPRING = {"backend": "spring"}
 TASKS = (
@@ -82,10 +87,8 @@ def measured(task: Task, library: str, lanes: int, scale: int) -> dict[str, Any]
     updates = task.updates[lanes] * scale
     if library == "sbx" and task.algorithm == "ppo":  # its loop in Python needs no long runs
         updates = max(2, updates // 20)
-    case = {"algorithm": task.algorithm, "env": getattr(task, library), "env_options": task.env_options}
-    case |= {"sizes": task.sizes, "lanes": lanes, "updates": updates}
     try:
-        return peers.in_process([str(python[library]()), str(WORKERS / worker), json.dumps(case)])
+        return peers.in_process([str(python[library]()), str(WORKERS / worker), task.case(lanes, updates, library)])
     except (RuntimeError, subprocess.CalledProcessError) as error:
         print(f"{task.name}, {library}, {lanes} lanes: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
         return None

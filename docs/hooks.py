@@ -257,7 +257,5 @@ def claims(name: str) -> list[str]:
     lines = ["## Does it do what its paper says?", "", "All bars that were set, met or not.", ""]
     lines += ["| tried | figure | value | bar | |", "|---|---|---:|---:|---|"]
     for title, figure in tried:
-        verdict = "met" if figure.met else "**not met**"
-        note = f"{verdict}, {figure.note}" if figure.note else verdict
-        lines.append(f"| {title} | {figure.what} | {figure.value:.4g} | {figure.bar} | {note} |")
+        lines.append(f"| {title} | {figure.what} | {figure.value:.4g} | {figure.bar} | {figure.remark} |")
     return [*lines, "", "Commands, hardware and versions: [all results](../results.md).", ""]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from trained import kept
+from trained import kept, mean
 
 import rlzoo
 from rlzoo import cpl, p_iql, report
@@ -70,14 +70,11 @@ figures = []
 for labels in options.labels:
     each = [kept(home / f"{labels}_{number}.npz", partial(scores, number, labels)) for number in options.datasets]
     of = {name: np.stack([one[name] for one in each]) for name in each[0]}  # [G, S]
-    ends = {name: [float(x) for x in report.hierarchical(x)] for name, x in of.items()}
-    means = {name: " ".join(f"{x:.0f}" for x in x.mean(1)) for name, x in of.items()}
-    for name, (mean, low, high) in ends.items():
-        figures.append(report.Figure(f"{labels}, {name}", mean, low=low, high=high, note=f"datasets: {means[name]}"))
-    apart = ends["CPL"][1] - ends["SFT"][2]
-    figures.append(report.Figure(f"{labels}, CPL's lower end less SFT's upper end", apart, bar=">= 0"))
-    gain = [float(x) for x in report.hierarchical(of["CPL"] - of["SFT"])]
-    figures.append(report.Figure(f"{labels}, CPL less SFT, dataset by dataset", gain[0], low=gain[1], high=gain[2]))
+    notes = {name: "datasets: " + " ".join(f"{x:.0f}" for x in x.mean(1)) for name, x in of.items()}
+    found = {name: mean(f"{labels}, {name}", x, notes[name]) for name, x in of.items()}
+    apart = found["CPL"].low - found["SFT"].high
+    figures += [*found.values(), report.Figure(f"{labels}, CPL's lower end less SFT's upper end", apart, bar=">= 0")]
+    figures.append(mean(f"{labels}, CPL less SFT, dataset by dataset", of["CPL"] - of["SFT"], f"{len(each)} datasets"))
 print(*figures, sep="\n")
 if options.record:
     size = f"{len(options.datasets)} datasets x {options.seeds} seeds, {options.updates:,} updates"

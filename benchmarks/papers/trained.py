@@ -22,10 +22,11 @@ def kept(path: Path, measure: Callable[[], Mapping[str, np.ndarray]] | None = No
         return dict(file)
 
 
-def mean(what: str, scores: np.ndarray, bar: str = "", note: str = "") -> report.Figure:
-    """The mean of scores [S] with Student's interval, which a percentile bootstrap of few seeds is too narrow for."""
-    middle, low, high = (float(x) for x in report.hierarchical(np.asarray(scores)[:, None]))
-    return report.Figure(what, middle, low=low, high=high, bar=bar, note=note or f"{len(scores)} seeds")
+def mean(what: str, scores: np.ndarray, note: str = "") -> report.Figure:
+    """The mean of scores, [S] or of groups [G, S], with Student's interval: few are too few for percentiles."""
+    groups = scores if scores.ndim == 2 else scores[:, None]
+    middle, low, high = (float(x) for x in report.hierarchical(groups))
+    return report.Figure(what, middle, low=low, high=high, note=note or f"{len(scores)} seeds")
 
 
 def gain(what: str, better: np.ndarray, other: np.ndarray, above: bool) -> report.Figure:
@@ -33,7 +34,7 @@ def gain(what: str, better: np.ndarray, other: np.ndarray, above: bool) -> repor
 
     The lower, if the difference is to be above 0; the upper, if it is not to be below.
     """
-    all_of_it = mean("", np.asarray(better) - np.asarray(other))
+    all_of_it = mean(what, better - other)
     end, which = (all_of_it.low, "lower") if above else (all_of_it.high, "upper")
     note = f"{all_of_it.value:.3g} ({all_of_it.low:.3g} to {all_of_it.high:.3g}) in {len(better)} pairs"
     return report.Figure(f"{what}, {which} end", end, bar=">= 0", note=note)

@@ -34,6 +34,12 @@ class Figure(NamedTuple):
             return None
         return self.value >= float(match[2]) if match[1] == ">=" else self.value <= float(match[2])
 
+    @property
+    def remark(self) -> str:
+        """Whether it is met, and its note, as a page has them."""
+        verdict: dict[Any, str] = {True: "met", False: "**not met**", None: ""}
+        return ", ".join(filter(None, [verdict[self.met], self.note]))
+
     def __str__(self) -> str:
         """One line for the terminal."""
         verdict = {True: "met", False: "NOT MET", None: ""}[self.met]
@@ -120,6 +126,4 @@ def _page(directory: Path) -> str:
 
 def _row(figure: Figure) -> str:
     between = "" if figure.low is None or figure.high is None else f"{figure.low:.4g} … {figure.high:.4g}"
-    verdict: dict[Any, str] = {True: "met", False: "**not met**", None: ""}
-    note = ", ".join(filter(None, [verdict[figure.met], figure.note]))
-    return f"| {figure.what} | {figure.value:.4g} {figure.unit} | {between} | {figure.bar} | {note} |"
+    return f"| {figure.what} | {figure.value:.4g} {figure.unit} | {between} | {figure.bar} | {figure.remark} |"
