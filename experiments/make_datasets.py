@@ -4,8 +4,7 @@
 
 medium is the first policy at a third of the way from the random to the last policy's return, medium-replay everything
 seen until then, expert the last policy; SACo is over the random set. Reference scores are in every file and, with seed
-and steps of both policies, in a .json. A minute for Pendulum; for brax/hopper, ..., on spring:
---rows 100000 --steps 1000000.
+and steps of both policies, in a .json. A minute for Pendulum; for brax/hopper, ...: --rows 100000 --steps 1000000.
 """
 
 import argparse
@@ -22,13 +21,14 @@ from rlzoo.drivers.train import steps_after
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--env", default="gymnax/Pendulum-v1")
+parser.add_argument("--backend", default="spring", help="of brax")
 parser.add_argument("--rows", type=int, default=20_000, help="of random, medium and expert; medium-expert has both")
 parser.add_argument("--steps", type=int, default=20_000, help="that SAC is trained for")
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--directory", type=Path, default=Path("data"))
 parser.add_argument("--record", action="store_true", help="write the figures into docs/results.md")
 options = parser.parse_args()
-physics = {"backend": "spring"} if options.env.startswith("brax/") else {}
+physics = {"backend": options.backend} if options.env.startswith("brax/") else {}
 env = rlzoo.envs.make(options.env, **physics)
 config, hyper = sac.presets[preset_for(options.env, sac.presets)]
 algo = sac.make(env, replace(config, capacity=max(options.steps, config.capacity)), hyper)  # keeps all that is seen

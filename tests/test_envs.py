@@ -266,6 +266,16 @@ def test_brax_sweeps_physics():
     np.testing.assert_allclose(now.obs[0], alone.obs, rtol=1e-4, atol=1e-4)
 
 
+def test_parameters_are_on_no_device_of_their_own():
+    """mjx ties those of brax to the first device, which an evaluation of lanes on several refused."""
+    tied = jax.device_put(jnp.float32(2.0), jax.devices()[0])
+    mine = rlzoo.envs.make("gymnax/Pendulum-v1")
+    mine = mine._replace(params=mine.params.replace(g=tied))
+    for env in (rlzoo.envs.make("brax/hopper"), rlzoo.envs.make(mine)):
+        assert not any(isinstance(x, jax.Array) and x.committed for x in jax.tree.leaves(env.params))
+    assert rlzoo.envs.make(mine).params.g == 2.0
+
+
 def test_cached_reset_replays_the_first_state():
     env = rlzoo.envs.make("brax/inverted_pendulum", backend="spring", horizon=LIMIT, cached_reset=True)
     obs, _, now = one_trajectory(env, env.params, KEYS[0])

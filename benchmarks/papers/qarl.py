@@ -14,22 +14,17 @@ What is trained is kept under runs/ and goes on where it was cut off; figures ar
 """
 
 import argparse
-import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-# Products of this size do not fill several cores; as a device with lanes of its own each is full: 1.7 times as fast.
-cores = max(n for n in (1, 2, 4, 8) if n <= (os.cpu_count() or 1))  # that divide the seeds
-os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count={cores}")
+import jax
+import numpy as np
+from trained import device_a_core, gain, gone_on, kept, mean
 
-import jax  # noqa: E402
-import numpy as np  # noqa: E402
-from trained import gain, kept, mean  # noqa: E402
-
-import rlzoo  # noqa: E402
-from rlzoo import mixed_ne, qarl, report, sac  # noqa: E402
-from rlzoo.envs import adversarial, vary  # noqa: E402
+import rlzoo
+from rlzoo import mixed_ne, qarl, report, sac
+from rlzoo.envs import adversarial, vary
 
 ITERATIONS, SEEDS, EPISODES = 200, 8, 64
 SHARE = np.linspace(0.5, 1.5, 11)
@@ -46,6 +41,7 @@ parser.add_argument("--hidden", nargs="+", type=int, default=[256, 256, 256], he
 parser.add_argument("--side-by-side", action="store_true", help="five episodes at a time, where the code has one")
 parser.add_argument("--record", action="store_true", help="write the figures into docs/results.md")
 options = parser.parse_args()
+device_a_core(SEEDS)
 
 
 def in_unit_rewards(step):
@@ -94,11 +90,7 @@ def made(name: str) -> tuple[rlzoo.types.Algorithm, int]:
 def tried(name: str) -> dict[str, np.ndarray]:
     """Returns [S, ...] of what is trained, or gone on with, and then tried under everything."""
     algo, updates = ALGORITHMS[name]
-    run = rlzoo.run(
-        algo, keys, updates, directory=home / name, resume=True, eval_episodes=0, keep=1, report_every=updates // 20
-    )
-    if run.interrupted:
-        raise SystemExit(f"{name} was cut off; the same command goes on with it")
+    run = gone_on(algo, keys, updates, home / name)
     attacked, alone = rlzoo.worst_case(
         algo, game, run.state, jax.random.key(2), 40_000, EPISODES, attacker, deterministic=False
     )

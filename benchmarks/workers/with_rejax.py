@@ -7,34 +7,29 @@ from measure import case, say, speed
 from rejax import PPO, SAC
 
 
+def algorithm(asked):
+    """PPO or SAC of the sizes asked for, and the environment's steps in one of its iterations.
+
+    What is not among the sizes is as Rejax has it, or as ``more`` says in its names.
+    """
+    sizes = asked["sizes"]
+    env = {"env": asked["env"], "env_params": asked["env_options"]}
+    if asked["algorithm"] == "ppo":
+        network = {"hidden_layer_sizes": tuple(sizes["hidden"]), "activation": "tanh"}
+        own = {name: sizes[name] for name in ("num_envs", "num_steps", "num_epochs", "num_minibatches")}
+        own |= {"max_grad_norm": 0.5, "agent_kwargs": network} | asked.get("more", {})
+        return PPO.create(**env, **own), own["num_envs"] * own["num_steps"]
+    # Layer sizes among agent_kwargs are silently overwritten in SAC, so they are given beside them.
+    own = {"num_envs": 1, "num_epochs": 1, "hidden_layer_sizes": tuple(sizes["hidden"])}
+    own |= {"batch_size": sizes["batch_size"], "buffer_size": sizes["capacity"], "fill_buffer": sizes["warmup"]}
+    own |= asked.get("more", {})
+    return SAC.create(**env, **own), own["num_envs"]
+
+
 def main() -> None:
     asked = case()
     sizes, lanes, updates = asked["sizes"], asked["lanes"], asked["updates"]
-    env = {"env": asked["env"], "env_params": asked["env_options"]}
-    if asked["algorithm"] == "ppo":
-        batch = sizes["num_envs"] * sizes["num_steps"]
-        network = {"hidden_layer_sizes": tuple(sizes["hidden"]), "activation": "tanh"}
-        algo = PPO.create(
-            **env,
-            num_envs=sizes["num_envs"],
-            num_steps=sizes["num_steps"],
-            num_epochs=sizes["num_epochs"],
-            num_minibatches=sizes["num_minibatches"],
-            max_grad_norm=0.5,
-            agent_kwargs=network,
-        )
-    else:
-        batch = 1
-        # Layer sizes among agent_kwargs are silently overwritten in SAC, so they are given beside them.
-        algo = SAC.create(
-            **env,
-            num_envs=1,
-            num_epochs=1,
-            batch_size=sizes["batch_size"],
-            buffer_size=sizes["capacity"],
-            fill_buffer=sizes["warmup"],
-            hidden_layer_sizes=tuple(sizes["hidden"]),
-        )
+    algo, batch = algorithm(asked)
     init, iterate = algo.init_state, algo.train_iteration
     key = jax.random.PRNGKey(0)
     if lanes > 1:

@@ -7,6 +7,8 @@ from types import ModuleType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from rlzoo.envs import brax, cartpole_balance, gymnax, probe, recipes, risky_point_mass, spaces
 from rlzoo.envs.adversarial import adversarial, with_adversary, with_protagonist
@@ -70,7 +72,7 @@ def make(env: Any, **kwargs: Any) -> Env:
         raise ValueError(f"environment {env!r} takes no option {unknown_option[1]!r}") from error
     if suite == "gymnax":  # whose observations may be of another shape than their space
         _check_reset(made)
-    return made
+    return _untied(made)
 
 
 ALLOWED = (
@@ -94,7 +96,7 @@ def _own(env: Any, options: dict[str, Any]) -> Env:
         known = "params alone" if names_of_options else "none, as it is made already"
         raise ValueError(f"options {', '.join(unknown_options)} given with an object; allowed is {known}")
     if isinstance(env, Env):
-        return _checked(env)
+        return _untied(_checked(env))
     if why := _mistaken(env):
         raise ValueError(f"{why}; {ALLOWED}")
     params = options.get("params")
@@ -108,7 +110,18 @@ def _own(env: Any, options: dict[str, Any]) -> Env:
         if str(error).startswith(name):
             raise
         raise ValueError(f"{name}: its spaces raise {type(error).__name__}: {error}; see its params") from error
-    return _checked(adapted)
+    return _untied(_checked(adapted))
+
+
+def _untied(env: Env) -> Env:
+    """Its parameters on no device of their own: mjx ties its models' to the first, and then lanes on others fail."""
+
+    def untied(x):
+        return jnp.asarray(np.asarray(x)) if isinstance(x, jax.Array) and x.committed else x
+
+    if any(isinstance(x, jax.Array) and x.committed for x in jax.tree.leaves(env.params)):
+        return env._replace(params=jax.tree.map(untied, env.params))
+    return env
 
 
 def _mistaken(env: Any) -> str:
