@@ -74,7 +74,7 @@ class Box(NamedTuple):
 
 
 class Discrete(NamedTuple):
-    """The integers 0 .. n-1."""
+    """The integers 0 .. n-1, of which an observation may allow some, see `Observation`."""
 
     n: int
 
@@ -105,28 +105,86 @@ class Discrete(NamedTuple):
         return jnp.all((x >= 0) & (x < self.n))
 
 
-Space = Box | Discrete
+class MultiDiscrete(NamedTuple):
+    """Several numbers chosen at once, the i-th of 0 .. n[i]-1."""
+
+    n: tuple[int, ...]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MultiDiscrete) and self.n == other.n
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(("MultiDiscrete", self.n))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.n),)
+
+    def from_policy(self, x: jax.Array) -> jax.Array:
+        """A policy samples the integers themselves."""
+        return x
+
+    def to_policy(self, action: jax.Array) -> jax.Array:
+        return action
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        return jax.random.randint(key, self.shape, 0, jnp.array(self.n))
+
+    def contains(self, x: jax.Array) -> jax.Array:
+        return jnp.all((x >= 0) & (x < jnp.array(self.n)))
+
+
+Space = Box | Discrete | MultiDiscrete
+
+
+def num_choices(space: Space) -> int | None:
+    """How many actions a mask of legal ones has: of a MultiDiscrete those of all numbers; None of a box."""
+    if isinstance(space, Box):
+        return None
+    return sum(space.n) if isinstance(space, MultiDiscrete) else space.n
+
+
+class Observation(NamedTuple):
+    """What an agent sees, where that is more than one array; None is what an environment does not show.
+
+    In the place of an `Env`'s ``obs_space`` it holds a `Box` for each array. Arrays keep the type that the environment
+    gives them; networks see float32.
+    """
+
+    vector: Any = None  # [*B, D]
+    image: Any = None  # [*B, H, W, C], through a convolution
+    legal: Any = None  # bool[*B, K], which of a `Discrete`'s actions may be taken; all are taken where none may.
+    # Of a `MultiDiscrete` K is the sum: the first number's, the second's and so on, side by side.
+    privileged: Any = None  # [*B, P], for critics alone: what a simulator knows and a robot does not
+
+    @property
+    def shape(self) -> Any:
+        """Of a space: the shapes of its boxes, in their places."""
+        return Observation(*(None if x is None else x.shape for x in self))
 
 
 class TimeStep(NamedTuple):
     """What one environment step shows. ``terminated`` stops bootstrapping; ``terminated | truncated`` resets."""
 
-    obs: jax.Array  # what the agent sees next: after a reset, if there was one
+    obs: Any  # an array or an `Observation`, what the agent sees next: after a reset, if there was one
     reward: jax.Array  # f32[]
     terminated: jax.Array  # bool[], the episode ended by its own rules
     truncated: jax.Array  # bool[], it was cut by the time limit; its value goes on
-    next_obs: jax.Array  # the true successor, before any reset
+    next_obs: Any  # the true successor, before any reset
 
 
 class Transition(NamedTuple):
     """One step of experience, or [T, N] of them; ``next_obs`` is the true successor, before any reset."""
 
-    obs: jax.Array
+    obs: Any  # an array or an `Observation`
     action: jax.Array
     reward: jax.Array
     terminated: jax.Array
     truncated: jax.Array
-    next_obs: jax.Array
+    next_obs: Any
 
 
 class Env(NamedTuple):
@@ -136,21 +194,34 @@ class Env(NamedTuple):
     """
 
     name: str  # "suite/id", with options behind it
-    reset: Callable[..., tuple[jax.Array, Any]]  # (key, params) -> obs, state
+    reset: Callable[..., tuple[Any, Any]]  # (key, params) -> obs, state
     step: Callable[..., tuple[Any, TimeStep]]  # (key, state, action, params) -> state, TimeStep
     params: Any  # pytree of arrays; the `task` of an online algorithm
-    obs_space: Box
+    obs_space: Box | Observation
     action_space: Space
     horizon: int  # steps after which an episode is truncated
 
 
-def environment(env: Any, who: str) -> Env:
-    """What was given in the place of an environment, which it must be; otherwise a `ValueError` that names ``who``."""
-    if isinstance(env, Env):
-        return env
-    given = f"rlzoo.envs.make({env!r})" if isinstance(env, str) else "rlzoo.envs.make, of a name or of your own object"
-    what = f"the name {env!r}" if isinstance(env, str) else f"a {type(env).__name__}"
-    raise ValueError(f"{who} takes an environment, an rlzoo.types.Env, not {what}; build it: {given}")
+SEES = {"image": "images beside vectors", "legal": "masks of legal actions", "privileged": "observations for critics"}
+
+
+def environment(env: Any, who: str, sees: tuple[str, ...] = tuple(SEES), several: bool = True) -> Env:
+    """What was given in the place of an environment, which it must be; otherwise a `ValueError` that names ``who``.
+
+    Args:
+        sees: the parts of an `Observation` beside its vector that can be used. several: whether `MultiDiscrete` can be.
+    """
+    if not isinstance(env, Env):
+        given = f"rlzoo.envs.make({env!r})" if isinstance(env, str) else "rlzoo.envs.make, of a name or your own object"
+        what = f"the name {env!r}" if isinstance(env, str) else f"a {type(env).__name__}"
+        raise ValueError(f"{who} takes an environment, an rlzoo.types.Env, not {what}; build it: {given}")
+    space = env.obs_space
+    for part, what in SEES.items():
+        if isinstance(space, Observation) and getattr(space, part) is not None and part not in sees:
+            raise ValueError(f"{env.name}: its observations have {part!r}, {what}, which {who} cannot use")
+    if isinstance(env.action_space, MultiDiscrete) and not several:
+        raise ValueError(f"{env.name}: its actions are {env.action_space}; {who} takes a Box or a Discrete")
+    return env
 
 
 class Algorithm(NamedTuple):

@@ -13,7 +13,7 @@ import rlzoo
 from rlzoo import a3c, ppo, sac
 from rlzoo.blocks import networks
 from rlzoo.envs.episodes import with_episodes
-from rlzoo.types import Box, Discrete, Env
+from rlzoo.types import Box, Discrete, Env, MultiDiscrete
 
 KEY = jax.random.key(0)
 INF, NAN = np.inf, np.nan
@@ -67,7 +67,15 @@ BOX3 = Space(low=-1.0, high=1.0, shape=(3,))
         ({"action": Space(n="3")}, r"its action space is a Space\(n='3'\)"),
         ({"action_space": lambda params: params.missing}, "own/thing: its spaces raise AttributeError"),
         ({"action": Space(n=2.5)}, r"its action space is a Space\(n=2.5\)"),
-        ({"action": Space(nvec=[2, 3], shape=(2,))}, r"its action space is a Space\(nvec=\[2, 3\], shape=\(2,\)\)"),
+        ({"action": Space(nvec=[[2, 3]], shape=(1, 2))}, r"its action space is a Space\(nvec=\[\[2, 3\]\], shape="),
+        (
+            {"action": Space(nvec=[2, 3], start=[1, 0], shape=(2,))},
+            r"its action space is a Space\(start=\[1, 0\], nvec=",
+        ),
+        (
+            {"action": Space(nvec=[2, 0], shape=(2,))},
+            r"MultiDiscrete\(n=\(2, 0\)\); it must have whole numbers of actions",
+        ),
         ({"action": Space(nvec=[2], n=2)}, "its action space is a Space"),
         ({"action": Space(spaces={})}, "its action space is a Space"),
         ({"action": None}, "its action space is a NoneType"),
@@ -95,10 +103,13 @@ BOX3 = Space(low=-1.0, high=1.0, shape=(3,))
         ({"after": lambda s: s | {"t": jnp.zeros(2, int)}}, r"step turns state\['t'\] from int32\[\] into int32\[2\]"),
         ({"after": lambda s: s | {"new": 1}}, "another structure"),
         ({"reset": lambda key, p: {}["x"]}, "own/thing: reset raises KeyError"),
-        ({"reset": lambda key, p: ({"a": jnp.zeros(3)}, {})}, "own/thing: reset raises TypeError"),
+        ({"reset": lambda key, p: ({"a": jnp.zeros(3)}, {})}, "own/thing: reset gives obs a dict; .* says float32"),
         ({"step": lambda *_: jnp.zeros(3)}, "thing: step returned a "),
         ({"step": lambda *_: (1, 2, 3, 4)}, "^own/thing: step returned 4 values; allowed are gymnax 1.0's six"),
-        ({"step": lambda *_: (1, 2, 3, 4, 5)}, "step returned 5 values, as step_env does, .*give it step_env"),
+        (
+            {"step": lambda *_: (1, 2, 3, 4, 5)},
+            "step returned 5 values, as step did before gymnax 1.0, .*give it step_env",
+        ),
         ({"step": lambda *_: (1, 2, 3, 4, 5, {})}, r"returned 6 values without info\['final_observation'\]"),
         ({"observation_space": BOX3}, "Own: observation_space must be functions of the parameters"),
     ],
@@ -110,6 +121,7 @@ def test_own_objects_that_are_refused(fields, message):
 
 def test_own_objects_that_are_taken():
     assert rlzoo.envs.make(Own()).action_space == Discrete(2)
+    assert rlzoo.envs.make(Own(action=Space(nvec=np.array([2, 3]), shape=(2,)))).action_space == MultiDiscrete((2, 3))
     assert rlzoo.envs.make(Own(action=Space(n=np.int64(3), start=np.int64(0), shape=()))).action_space == Discrete(3)
     half = rlzoo.envs.make(Own(action=Space(low=0.0, high=INF, shape=(2,))))
     assert half.action_space == Box(np.zeros(2, np.float32), np.full(2, INF, np.float32))

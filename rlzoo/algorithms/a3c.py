@@ -137,7 +137,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
     hyper = checked(hyper)
     default = networks.actor_critic(env, config.hidden, config.activation, config.init_std)
     network = networks.own(config, "network", default, env.obs_space.shape, batches=((), (3,)))
-    forward: Callable[..., Any] = network.apply  # params, obs -> distribution, value
+    forward = networks.policy_and_value(network)  # params, obs -> distribution, value
     workers = config.num_workers
     log_speeds = jnp.log(jnp.asarray(config.speeds or (1.0,) * workers))
     schedule_key = jax.random.key(config.schedule_seed)
@@ -182,7 +182,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         start = (envs, jnp.array(True), envs.obs, jnp.array(False))
         now, steps = jax.lax.scan(one, start, jax.random.split(key, config.t_max))
         (envs, _, last_obs, terminated), (obs, action, reward, taken, ended) = now, steps
-        return envs, Rollout(obs, action, reward, taken, last_obs, terminated), rollout.episode_metrics(ended)
+        return envs, Rollout(obs, action, reward, taken, last_obs, terminated), rollout.episode_metrics(ended, obs)
 
     def gradient(params, envs, key, hyper, task):
         """One worker: act at its snapshot, and sum the gradient at that snapshot over the steps taken."""

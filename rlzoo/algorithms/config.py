@@ -113,7 +113,7 @@ class Presets(dict[str, Preset]):
 
 def bounded_box(env: Env, who: str, instead: str = "") -> Box:
     """The action space of an environment, which must be a bounded box; otherwise a `ValueError`."""
-    space = environment(env, who).action_space
+    space = environment(env, who, sees=(), several=False).action_space
     if isinstance(space, Box) and space.bounded:
         return space
     kind = "an unbounded box" if isinstance(space, Box) else f"discrete, {space.n} actions"

@@ -44,7 +44,7 @@ from jaxtyping import Array, Float
 from rlzoo.algorithms.config import Preset, Presets, Structure
 from rlzoo.algorithms.hyper import Positive, Rate, Share, Weight, checked, numbers
 from rlzoo.blocks import masks, networks, optim
-from rlzoo.blocks.distributions import Categorical, bounded_normal
+from rlzoo.blocks.distributions import Categorical, among_legal, bounded_normal
 from rlzoo.data.preferences import Preferences, accuracy, hard_label, task_of
 from rlzoo.types import Algorithm, Discrete, Env, environment
 
@@ -165,13 +165,13 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
     Raises:
         ValueError: the preferences are not of this environment, all of them are ties, or scores are needed and missing.
     """
-    environment(env, "CPL")
+    environment(env, "CPL", sees=("image", "legal"), several=False)
     hyper = checked(hyper)
     unlabelled = config.phase == "bc" and config.bc_on == "all"
     task = task_of(preferences, env, "cpl", ties=unlabelled or config.comparisons != "given")
     if config.phase == "cpl" and config.comparisons != "given":
         _refuse(preferences, config)
-    discrete, length = isinstance(env.action_space, Discrete), task.obs.shape[1]
+    discrete, (num_segments, length) = isinstance(env.action_space, Discrete), preferences.obs.shape[:2]
     num_outputs = env.action_space.n if isinstance(env.action_space, Discrete) else math.prod(env.action_space.shape)
     normal = config.head == "normal" and not discrete
     default = networks.FeedForward(
@@ -187,14 +187,14 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
         """Of a box the mean alone, if the head is deterministic."""
         out = network.apply(params.network, obs, **({} if keep is None else {"keep": keep}))
         if discrete:
-            return Categorical(out)
+            return among_legal(Categorical(out), obs)
         return bounded_normal(jnp.tanh(out), params.log_std) if normal else jnp.tanh(out)
 
     def log_prob(params, obs, action, keep=None):
         """[n, k]; every step of every segment has a mask of its own."""
-        n = obs.shape[0]
+        n = action.shape[0]
         rows = lambda x: x.reshape(n * length, *x.shape[2:])  # noqa: E731
-        pi = distribution(params, rows(obs), keep)
+        pi = distribution(params, jax.tree.map(rows, obs), keep)
         action = rows(action)
         lp = pi.log_prob(action) if discrete or normal else proxy_log_prob(pi, action)
         return lp.reshape(n, length)
@@ -208,7 +208,7 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
     def init(key, hyper, task):
         key, network_key = jax.random.split(key)
         log_std = jnp.zeros(num_outputs) if normal else ()
-        params = Params(network.init(network_key, task.obs[0, :1]), log_std)
+        params = Params(network.init(network_key, jax.tree.map(lambda x: x[0, :1], task.obs)), log_std)
         reference = params if config.reference else ()
         opt_state = optimiser(hyper, 0, 0.0).init(params)
         return State(params, reference, opt_state, jnp.int32(0), key, jnp.int32(0))
@@ -216,7 +216,7 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
     def drawn(key, task):
         """Segments of a batch [n], and of pairs their labels [B]."""
         first_key, second_key = jax.random.split(key)
-        num_segments, size = task.obs.shape[0], config.batch_size
+        size = config.batch_size
         if config.comparisons == "given":
             row = jax.random.randint(first_key, (size,), 0, len(task.label))
             return jnp.concatenate([task.first[row], task.second[row]]), task.label[row]
@@ -241,7 +241,7 @@ def make(env: Env, config: Config, preferences: Preferences, hyper: Hyper = Hype
 
         # 1. Draw segments, and dropout's masks.
         index, label = drawn(row_key, task)
-        obs, action = task.obs[index], task.action[index]
+        obs, action = jax.tree.map(lambda x: x[index], (task.obs, task.action))
         shape = index.shape[0] * length, sum(config.hidden)
         keep = masks.keep_bits(mask_key, dropout, shape) if dropout else None
         weights = jnp.ones(index.shape[0])

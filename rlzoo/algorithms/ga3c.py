@@ -110,7 +110,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
     hyper = checked(hyper)
     default = networks.actor_critic(env, config.hidden, config.activation, config.init_std)
     network = networks.own(config, "network", default, env.obs_space.shape, batches=((3,), (2, 3)))
-    forward: Callable[..., Any] = network.apply  # params, obs -> distribution, value
+    forward = networks.policy_and_value(network)  # params, obs -> distribution, value
     batch_size = config.num_envs * config.num_steps
 
     def optimiser(hyper, step):

@@ -152,7 +152,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
     hyper = checked(hyper)
     default = networks.actor_critic(env, config.hidden, config.activation, config.init_std, config.compute_dtype)
     network = networks.own(config, "network", default, env.obs_space.shape, batches=((3,), (2, 3)))
-    forward: Callable[..., Any] = network.apply  # params, normalised obs -> distribution, value
+    forward = networks.policy_and_value(network)  # params, normalised obs -> distribution, value
     batch_size = config.num_envs * config.num_steps
     minibatches_shape = (config.num_minibatches, batch_size // config.num_minibatches)
     parts = max(n for n in range(1, config.num_minibatches + 1) if config.num_steps % n == 0)
@@ -162,8 +162,8 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
 
     def values(params, obs):
         """V [T, N], some times at once: of all at once the hidden layers would be the largest arrays of an update."""
-        times = obs.reshape(parts, config.num_steps // parts, *obs.shape[1:])
-        return jax.lax.map(lambda obs: forward(params, obs)[1], times).reshape(obs.shape[:2])
+        times = jax.tree.map(lambda x: x.reshape(parts, config.num_steps // parts, *x.shape[1:]), obs)
+        return jax.lax.map(lambda obs: forward(params, obs)[1], times).reshape(config.num_steps, config.num_envs)
 
     def optimiser(hyper, step):
         rate = optim.ANNEALING[config.anneal](hyper.learning_rate, jnp.float32(batch_size) * step, hyper.anneal_steps)

@@ -458,7 +458,9 @@ def make(env: Env | Game, config: Config = Config(), hyper: Hyper = Hyper()) -> 
             `rlzoo.envs.adversarial`; observations that are no vectors.
     """
     myopic = config.opponent == "myopic"
-    game = env if isinstance(env, Game) else adversarial(environment(env, "QARL"), on="action" if myopic else "force")
+    if not isinstance(env, Game):
+        environment(env, "QARL", sees=(), several=False)
+    game = env if isinstance(env, Game) else adversarial(env, on="action" if myopic else "force")
     if myopic and game.on != "action":
         raise ValueError(f"opponent='myopic' disturbs actions, not {game.unit}; use adversarial(env, on='action')")
     env, space = game.env, game.env.action_space

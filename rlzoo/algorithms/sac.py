@@ -41,7 +41,7 @@ from jaxtyping import Array, Bool, Float
 from rlzoo.algorithms.config import Preset, Presets, Structure
 from rlzoo.algorithms.hyper import Entropy, Positive, Rate, Share, filled, numbers
 from rlzoo.blocks import networks, optim, replay, rollout
-from rlzoo.blocks.distributions import MASKED, Categorical, TanhNormal, finite, pre_tanh
+from rlzoo.blocks.distributions import MASKED, Categorical, TanhNormal, among_legal, finite, legal, pre_tanh
 from rlzoo.types import Algorithm, Box, Discrete, Env, Space, Transition, environment
 
 LOG_STD = (-20.0, 2.0)  # bounds of the policy's, before the squashing; as in the authors' code
@@ -140,6 +140,12 @@ def temperature_loss(
     return jnp.exp(log_alpha) * (jax.lax.stop_gradient(entropy) - target_entropy)
 
 
+def reachable(obs: Any) -> Any:
+    """log n / log K where n of K actions are legal: a target entropy is the same share of what can be reached."""
+    allowed = legal(obs)
+    return 1.0 if allowed is None else jnp.log(allowed.sum(axis=-1)) / math.log(max(allowed.shape[-1], 2))
+
+
 def default_target_entropy(space: Space) -> float:
     """-A nats for continuous actions (arXiv:1812.05905, Table 1), 0.98 log K for discrete ones (arXiv:1910.07207)."""
     return 0.98 * math.log(space.n) if isinstance(space, Discrete) else -float(math.prod(space.shape))
@@ -151,7 +157,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
     Raises:
         ValueError: the action box is unbounded, and nothing can be squashed onto it.
     """
-    environment(env, "SAC")
+    environment(env, "SAC", several=False)
     space, discrete = env.action_space, isinstance(env.action_space, Discrete)
     if isinstance(space, Box) and not space.bounded:
         raise ValueError(f"{env.name}: its action box is unbounded; SAC squashes onto a bounded one; wrap the actions")
@@ -164,13 +170,14 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
 
     network = networks.feed_forward(env, config, layer_norm=config.layer_norm)
     seen = (env.obs_space.shape,) if discrete else (env.obs_space.shape, (num_actions,))  # by critics
-    actor_net = networks.own(config, "actor", network(num_actions if discrete else 2 * num_actions), seen[0])
-    critic_net = networks.own(config, "critic", network(num_actions if discrete else 1), *seen)
+    heads = num_actions if discrete else 2 * num_actions, num_actions if discrete else 1
+    actor_net = networks.own(config, "actor", network(heads[0]), networks.public(env.obs_space).shape)
+    critic_net = networks.own(config, "critic", network(heads[1], privileged=True), *seen)
 
     def distribution(params, obs):
-        head = actor_net.apply(params, obs)
+        head = actor_net.apply(params, networks.public(obs))
         if isinstance(space, Discrete):
-            return Categorical(head)
+            return among_legal(Categorical(head), obs)
         mean, log_std = jnp.split(head, 2, axis=-1)
         return TanhNormal(mean, jnp.clip(log_std, *LOG_STD), jnp.ravel(space.low), jnp.ravel(space.high))
 
@@ -213,7 +220,8 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
     def init(key, hyper, task):
         key, actor_key, critic_key, env_key, act_key = jax.random.split(key, 5)
         envs = rollout.init(env, env_key, task, config.num_envs)
-        actor_params = actor_net.init(actor_key, envs.obs[:1])
+        first = lambda x: jax.tree.map(lambda x: x[:1], x)  # noqa: E731
+        actor_params = actor_net.init(actor_key, first(networks.public(envs.obs)))
 
         def at_random(envs, key):
             """Uniform actions, held for a while."""
@@ -225,8 +233,9 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
 
             def act(obs, key):
                 held = action
-                if discrete and config.actor is not None:  # what an own actor masks is not tried either
-                    pi = distribution(actor_params, obs)
+                if discrete and (config.actor is not None or legal(obs) is not None):  # nothing that is masked is tried
+                    uniform = among_legal(Categorical(jnp.zeros((config.num_envs, num_actions))), obs)
+                    pi = uniform if config.actor is None else distribution(actor_params, obs)
                     held = jnp.where(jnp.exp(pi.log_prob(action)) > 0.0, action, pi.sample(key))
                 return space.from_policy(held), held
 
@@ -238,7 +247,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         batch = rollout.flatten(batch)
         buffer = replay.init(jax.tree.map(lambda x: x[0], batch), config.capacity)
 
-        example = (batch.obs[:1],) if discrete else (batch.obs[:1], batch.action[:1])
+        example = first((batch.obs,) if discrete else (batch.obs, batch.action))
         critic_keys = jax.random.split(critic_key, config.num_critics)
         params = Params(
             actor=actor_params,
@@ -304,7 +313,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
             critic_key, policy_key = jax.random.split(key)
             critic_keys = jax.random.split(critic_key, config.policy_delay)
             (params, target_params, opt_state), metrics = jax.lax.scan(critic_step, carry, (batches, critic_keys))
-            obs, alpha = batches.obs[-1], jnp.exp(params.log_alpha)
+            obs, alpha = jax.tree.map(lambda x: x[-1], batches.obs), jnp.exp(params.log_alpha)
 
             def loss(actor_params, log_alpha):
                 weight, log_prob, q = expectation(actor_params, params.critics, obs, policy_key)
@@ -312,7 +321,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
                 q = q.min(axis=0) if every else q.mean(axis=0)  # REDQ ascends the mean of all critics
                 error = -soft_value(weight, log_prob, q, alpha).mean()
                 entropy = -jnp.sum(weight * log_prob, axis=-1) - log_volume
-                total = error + temperature_loss(log_alpha, entropy, hyper.target_entropy).mean()
+                total = error + temperature_loss(log_alpha, entropy, hyper.target_entropy * reachable(obs)).mean()
                 return total, {"loss/policy": error, "policy/entropy": entropy.mean(), "policy/alpha": alpha}
 
             grads, measured = jax.grad(loss, (0, 1), has_aux=True)(params.actor, params.log_alpha)

@@ -1,11 +1,15 @@
 """Policies' distributions as pytrees; the last axis is the action's, the leading ones are free."""
 
 import math
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from rlzoo.types import Observation
 
 
 @runtime_checkable
@@ -56,6 +60,54 @@ class Categorical(NamedTuple):
         """In nats."""
         log_probs = self.log_probs()
         return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
+
+
+@struct.dataclass
+class Categoricals:
+    """Independent ones side by side, of the ``sizes`` of a `MultiDiscrete`: probabilities multiply, entropies add."""
+
+    logits: jax.Array  # [*B, sum of sizes]
+    sizes: tuple[int, ...] = struct.field(pytree_node=False)
+
+    @property
+    def parts(self) -> list[Categorical]:
+        return [Categorical(x) for x in jnp.split(self.logits, np.cumsum(self.sizes)[:-1], axis=-1)]
+
+    def sample(self, key: jax.Array) -> Int[Array, "*B D"]:
+        keys = jax.random.split(key, len(self.sizes))
+        return jnp.stack([one.sample(key) for one, key in zip(self.parts, keys, strict=True)], axis=-1)
+
+    def mode(self) -> Int[Array, "*B D"]:
+        return jnp.stack([one.mode() for one in self.parts], axis=-1)
+
+    def log_prob(self, action: Int[Array, "*B D"]) -> Float[Array, "*B"]:
+        return jnp.stack([one.log_prob(action[..., i]) for i, one in enumerate(self.parts)]).sum(0)
+
+    def entropy(self) -> Float[Array, "*B"]:
+        """In nats."""
+        return jnp.stack([one.entropy() for one in self.parts]).sum(0)
+
+
+def legal(obs: Any) -> Bool[Array, "*B K"] | None:
+    """Which actions may be taken, all where none may; None where observations say nothing of it."""
+    if not isinstance(obs, Observation) or obs.legal is None:
+        return None
+    return _some(obs.legal)
+
+
+def among_legal(policy: Any, obs: Any) -> Any:
+    """A policy at ``obs`` without the actions that may not be taken; as it is where nothing is said of them."""
+    if not isinstance(obs, Observation) or obs.legal is None:
+        return policy
+    sizes = policy.sizes if isinstance(policy, Categoricals) else (policy.logits.shape[-1],)
+    parts = jnp.split(obs.legal, np.cumsum(sizes)[:-1], axis=-1)
+    allowed = jnp.concatenate([_some(part) for part in parts], axis=-1)
+    masked = jnp.where(allowed, policy.logits, -jnp.inf)
+    return Categoricals(masked, sizes) if isinstance(policy, Categoricals) else Categorical(masked)
+
+
+def _some(allowed: Bool[Array, "*B K"]) -> Bool[Array, "*B K"]:
+    return allowed | ~allowed.any(axis=-1, keepdims=True)
 
 
 class Normal(NamedTuple):

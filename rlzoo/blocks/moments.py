@@ -1,12 +1,16 @@
-"""Running mean and variance, merged batch by batch (Chan et al. 1979), to normalise observations and scale rewards."""
+"""Running mean and variance, merged batch by batch (Chan et al. 1979), to normalise observations and scale rewards.
 
-from typing import NamedTuple
+Of an `Observation` each array has its own, but for its mask of legal actions, which has none and stays as it is.
+"""
+
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from rlzoo.blocks import returns
+from rlzoo.types import Observation
 
 
 class Moments(NamedTuple):
@@ -17,16 +21,21 @@ class Moments(NamedTuple):
     var: jax.Array  # f32[*D]
 
 
-def init(shape: tuple[int, ...] = ()) -> Moments:
+def init(shape: Any = ()) -> Any:
     """No data yet: mean 0 and variance 1, with which `normalise` is the identity."""
+    if isinstance(shape, Observation):
+        return Observation(*map(lambda x: None if x is None else init(x), shape))._replace(legal=None)
     return Moments(jnp.zeros(()), jnp.zeros(shape), jnp.ones(shape))
 
 
-def update(moments: Moments, batch: Float[Array, "*B"]) -> Moments:
+def update(moments: Any, batch: Any) -> Any:
     """Merge a batch [..., *D]: all axes in front of the features' own are samples.
 
     mean = mean_a + d n_b / n,   var = (var_a n_a + var_b n_b + d^2 n_a n_b / n) / n,   d = mean_b - mean_a
     """
+    if isinstance(moments, Observation):
+        return Observation(*(None if m is None else update(m, x) for m, x in zip(moments, batch, strict=True)))
+    batch = batch if jnp.issubdtype(batch.dtype, jnp.floating) else batch.astype(jnp.float32)
     axes = tuple(range(batch.ndim - moments.mean.ndim))
     batch_samples = jnp.float32(batch.size // max(moments.mean.size, 1))
     batch_mean, batch_var = jnp.mean(batch, axes), jnp.var(batch, axes)
@@ -38,8 +47,11 @@ def update(moments: Moments, batch: Float[Array, "*B"]) -> Moments:
     return Moments(samples, mean, var)
 
 
-def normalise(moments: Moments, x: Float[Array, "*B"], limit: float = 10.0) -> Float[Array, "*B"]:
+def normalise(moments: Any, x: Any, limit: float = 10.0) -> Any:
     """(x - mean) / std, clipped to +-limit standard deviations."""
+    if isinstance(moments, Observation):
+        pairs = zip(moments, x, strict=True)
+        return Observation(*(x if m is None else normalise(m, x, limit) for m, x in pairs))
     return jnp.clip((x - moments.mean) / jnp.sqrt(moments.var + 1e-8), -limit, limit)
 
 

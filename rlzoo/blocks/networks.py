@@ -12,8 +12,8 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Shaped
 
-from rlzoo.blocks.distributions import Categorical, Distribution, Normal
-from rlzoo.types import Discrete, Env
+from rlzoo.blocks.distributions import Categorical, Categoricals, Distribution, Normal, among_legal
+from rlzoo.types import Discrete, Env, MultiDiscrete, Observation
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "tanh": nn.tanh,
@@ -117,10 +117,48 @@ class CNN(nn.Module):
         return features.reshape(*features.shape[:-3], -1)
 
 
-def _features(obs: jax.Array, obs_shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """Inside a compact module: images through a CNN of its own, everything else, such as tiny images, as one vector."""
+class NatureCNN(nn.Module):
+    """Three strided convolutions with ReLU, flattened: for images of 36 pixels and more (Mnih et al. 2015)."""
+
+    dtype: Any = None  # see `MLP`
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*B H W C"]) -> Float[Array, "*B F"]:
+        batch = x.shape[:-3]
+        x = x.reshape(-1, *x.shape[-3:])
+        for channels, size, stride in ((32, 8, 4), (64, 4, 2), (64, 3, 1)):
+            gain = lambda key, shape, dtype: math.sqrt(2.0) * _orthogonal_kernel(key, shape, dtype)  # noqa: E731
+            form = {"strides": stride, "padding": "VALID", "dtype": self.dtype, "kernel_init": gain}
+            x = activated(nn.Conv(channels, (size, size), **form)(x), "relu", self.dtype)
+        return x.reshape(*batch, -1)
+
+
+def _orthogonal_kernel(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    """A convolution's: a patch's numbers are the inputs."""
+    return orthogonal(key, (math.prod(shape[:-1]), shape[-1]), dtype).reshape(shape)
+
+
+def real(x: jax.Array) -> jax.Array:
+    """Booleans and whole numbers as float32, as which networks see them."""
+    return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.float32)
+
+
+LARGE = 36  # pixels in height and width from which on `NatureCNN` takes images, the least that it leaves something of
+
+
+def _features(obs: Any, obs_shape: Any, dtype: Any, privileged: bool = False) -> jax.Array:
+    """Inside a compact module, as one vector of float32: images through a CNN of their own, all else flattened.
+
+    Of an `Observation` image, vector and, if asked for, what is ``privileged``, side by side.
+    """
+    if isinstance(obs_shape, Observation):
+        parts = [name for name in ("image", "vector") if getattr(obs_shape, name) is not None]
+        parts += ["privileged"] * (privileged and obs_shape.privileged is not None)
+        found = [_features(getattr(obs, name), getattr(obs_shape, name), dtype) for name in parts]
+        return found[0] if len(found) == 1 else jnp.concatenate(found, axis=-1)
+    obs = real(obs)
     if len(obs_shape) == 3 and min(obs_shape[:2]) >= 3:
-        return CNN(dtype=dtype)(obs)
+        return (NatureCNN if min(obs_shape[:2]) >= LARGE else CNN)(dtype=dtype)(obs)
     return obs.reshape(*obs.shape[: obs.ndim - len(obs_shape)], -1)
 
 
@@ -157,11 +195,11 @@ class FeedForward(nn.Module):
     """Off-policy networks: policies of obs, critics of obs and action.
 
     Each hidden block is Linear, dropout, LayerNorm, activation, of which dropout and LayerNorm may be left out; then
-    a Linear head. Images [H, W, C], 3 x 3 or more, go through a small CNN first.
+    a Linear head. Images [H, W, C], 3 x 3 or more, go through a CNN first.
     """
 
     features: int
-    obs_shape: tuple[int, ...]
+    obs_shape: Any  # tuple[int, ...], or an `Observation` of such
     hidden: tuple[int, ...] = (256, 256)
     activation: str = "relu"
     layer_norm: bool = False
@@ -169,16 +207,17 @@ class FeedForward(nn.Module):
     norm_last: bool = False  # LayerNorm behind the activation
     weights: str = "torch"  # at the start, see `Linear`
     dtype: Any = None  # see `MLP`; the statistics of LayerNorm are float32 too
+    privileged: bool = False  # whether it sees what is for critics alone
 
     @nn.compact
     def __call__(
         self,
-        obs: Float[Array, "..."],
+        obs: Any,
         action: Float[Array, "*B A"] | None = None,
         keep: Shaped[Array, "*B W"] | None = None,
     ) -> Float[Array, "*B O"]:
         """``keep``: dropout's mask over all W hidden units, 1 or 0 or bools; None, as in evaluation, drops nothing."""
-        x = _features(obs, self.obs_shape, self.dtype)
+        x = _features(obs, self.obs_shape, self.dtype, self.privileged)
         if action is not None:
             x = jnp.concatenate([x, action], axis=-1)
 
@@ -246,26 +285,33 @@ class TwinCritics(NamedTuple):
 
 
 class ActorCritic(nn.Module):
-    """Policy and value. Vectors: two separate MLPs. Images [H, W, C], 3 x 3 or more: both on a shared small CNN."""
+    """Policy and value. Vectors: two separate MLPs. Images [H, W, C], 3 x 3 or more: both on a shared CNN.
 
-    obs_shape: tuple[int, ...]
+    Of an `Observation` the value alone sees what is privileged.
+    """
+
+    obs_shape: Any  # tuple[int, ...], or an `Observation` of such
     num_outputs: int  # actions of a discrete policy, dimensions of a continuous one
     discrete: bool
     hidden: tuple[int, ...] = (64, 64)
     activation: str = "tanh"
     init_std: float = 1.0  # of a continuous policy, in units of half the action box
     dtype: Any = None  # see `MLP`
+    sizes: tuple[int, ...] = ()  # of several discrete actions at once, whose sum is num_outputs
 
     @nn.compact
-    def __call__(self, obs: Float[Array, "..."]) -> tuple[Distribution, Float[Array, "*B"]]:
+    def __call__(self, obs: Any) -> tuple[Distribution, Float[Array, "*B"]]:
         features = _features(obs, self.obs_shape, self.dtype)
         head = MLP(self.hidden, self.num_outputs, 0.01, self.activation, self.dtype, name="actor")(features)
         policy: Distribution
         if self.discrete:
-            policy = Categorical(head)
+            policy = Categoricals(head, self.sizes) if self.sizes else Categorical(head)
         else:
             log_std = nn.initializers.constant(math.log(self.init_std))
             policy = Normal(head, self.param("log_std", log_std, (self.num_outputs,)))
+        if isinstance(self.obs_shape, Observation) and self.obs_shape.privileged is not None:
+            more = _features(obs.privileged, self.obs_shape.privileged, self.dtype)
+            features = jnp.concatenate([features, more], axis=-1)
         value = MLP(self.hidden, 1, 1.0, self.activation, self.dtype, name="critic")(features)[..., 0]
         return policy, value
 
@@ -275,23 +321,59 @@ def actor_critic(
 ) -> ActorCritic:
     """The default network for an environment's spaces."""
     space = env.action_space
-    discrete = isinstance(space, Discrete)
-    num_outputs = space.n if isinstance(space, Discrete) else math.prod(space.shape)
-    form = hidden, activation, init_std, DTYPES[compute_dtype]
-    return ActorCritic(env.obs_space.shape, num_outputs, discrete, *form)
+    sizes = space.n if isinstance(space, MultiDiscrete) else ()
+    num_outputs = sum(sizes) or (space.n if isinstance(space, Discrete) else math.prod(space.shape))
+    form = hidden, activation, init_std, DTYPES[compute_dtype], sizes
+    return ActorCritic(env.obs_space.shape, num_outputs, isinstance(space, Discrete | MultiDiscrete), *form)
+
+
+class Own(NamedTuple):
+    """A module of the user's own, which sees float32, and of an `Observation` of one array that array alone."""
+
+    module: nn.Module
+
+    def init(self, key: jax.Array, obs: Any, *rest: Any) -> Any:
+        return self.module.init(key, seen(obs), *rest)
+
+    def apply(self, params: Any, obs: Any, *rest: Any, **named: Any) -> Any:
+        return self.module.apply(params, seen(obs), *rest, **named)
+
+
+def seen(obs: Any) -> Any:
+    """Arrays as float32, without the mask of legal actions; alone, if there is one."""
+    if not isinstance(obs, Observation):
+        return real(obs)
+    found = Observation(*(None if x is None else real(x) for x in obs._replace(legal=None)))
+    alone = [x for x in found if x is not None]
+    return alone[0] if len(alone) == 1 else found
+
+
+def public(obs: Any) -> Any:
+    """Observations, or their space, as policies see them: without what is privileged."""
+    return obs._replace(privileged=None) if isinstance(obs, Observation) else obs
+
+
+def policy_and_value(network: Any) -> Callable[[Any, Any], tuple[Any, jax.Array]]:
+    """(params, obs) -> the policy, of what `Observation.legal` allows, and the value."""
+
+    def forward(params, obs):
+        policy, value = network.apply(params, obs)
+        return among_legal(policy, obs), value
+
+    return forward
 
 
 def own(
     config: Any,
     field: str,
     default: nn.Module,
-    *shapes: tuple[int, ...],
+    *shapes: Any,
     batches: tuple[tuple[int, ...], ...] = ((3,),),
 ) -> Any:
-    """The module in a field of a `Config`, if it gives what the default one gives; without one the default.
+    """The module in a field of a `Config`, as `Own`, if it gives what the default one gives; without one the default.
 
     Args:
-        shapes: of its inputs but for the batch: an observation's, an action's.
+        shapes: of its inputs but for the batch: an observation's, or an `Observation` of such, and an action's.
         batches: leading axes that it has to take, *B.
     Raises:
         ValueError: it is no module, fails on such inputs, gives other shapes, another kind of distribution, less than
@@ -303,10 +385,15 @@ def own(
     if not isinstance(module, nn.Module):
         instead = f"call it, {module.__name__}()" if isinstance(module, type) else "a text cannot name one; use Python"
         raise ValueError(f"{name} is {module!r}; it must be a flax.linen.Module, such as MLP((64, 64), 1); {instead}")
-    key = jax.random.key(0)
+    key, module = jax.random.key(0), Own(module)
+
+    def zeros(batch):
+        fill = lambda shape: jnp.zeros((*batch, *shape))  # noqa: E731
+        of = lambda x: x if not isinstance(x, Observation) else x._replace(legal=None)  # noqa: E731
+        return jax.tree.map(fill, list(map(of, shapes)), is_leaf=lambda x: type(x) is tuple)
 
     def run(module, batch):
-        at_first, inputs = ([jnp.zeros((*b, *shape)) for shape in shapes] for b in (batches[0], batch))
+        at_first, inputs = zeros(batches[0]), zeros(batch)
         said: list[str] = []
 
         def outputs(key):
@@ -316,7 +403,7 @@ def own(
         return jax.eval_shape(outputs, key), said[0]
 
     for batch in batches:
-        inputs = " and ".join(f"f32{[*batch, *shape]}" for shape in shapes)
+        inputs = " and ".join(_described_input(seen(x)) for x in zeros(batch))
         wanted, must = run(default, batch)
         try:
             given, gives = run(module, batch)
@@ -336,12 +423,20 @@ def own(
                     f"{'missing' if found is None else f'{found.dtype}{list(found.shape)}'}, not "
                     f"{shape.dtype}{list(shape.shape)}"
                 )
-    drawn = [jax.random.uniform(key, (*batches[0], *shape)) for shape in shapes]
+    drawn = jax.tree.map(lambda x: jax.random.uniform(key, x.shape), zeros(batches[0]))
     measured = jax.jit(lambda key: _measured(module.apply(module.init(key, *drawn), *drawn), batches[0], key, []))(key)
     bad = [part for part, x in measured.items() if not isinstance(x, jax.core.Tracer) and bool(jnp.isnan(x).any())]
     if bad:
         raise ValueError(f"{name}: {bad[0]} is NaN at the start, on inputs in [0, 1]; look at its initialisation")
     return module
+
+
+def _described_input(x: Any) -> str:
+    """Such as f32[3, 4], or Observation(vector f32[3, 4], image f32[3, 9, 9, 2])."""
+    if not isinstance(x, Observation):
+        return f"f32{list(x.shape)}"
+    parts = (f"{name} f32{list(part.shape)}" for name, part in x._asdict().items() if part is not None)
+    return f"Observation({', '.join(parts)})"
 
 
 def _measured(out: Any, batch: tuple[int, ...], key: jax.Array, said: list[str]) -> dict[str, jax.Array]:

@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlzoo.types import Env, TimeStep, Transition
+from rlzoo.types import Env, Observation, TimeStep, Transition
 
 
 class Envs(NamedTuple):
     """N environments in the middle of their episodes."""
 
     state: Any  # the environments' own states, leaves [N, ...]
-    obs: jax.Array  # [N, ...] what the agent sees now
+    obs: Any  # [N, ...] what the agent sees now, an array or an `Observation`
     episode_return: jax.Array  # f32[N], undiscounted, of the episode so far
     episode_length: jax.Array  # f32[N], steps of the episode so far
 
@@ -35,10 +35,13 @@ def advance(envs: Envs, state: Any, now: TimeStep) -> tuple[Envs, Ended]:
     return Envs(state, now.obs, jnp.where(done, 0.0, total), jnp.where(done, 0.0, length)), ended
 
 
-def episode_metrics(ended: Ended) -> dict[str, jax.Array]:
-    """Sums over all that ended; the host divides."""
+def episode_metrics(ended: Ended, obs: Any = None) -> dict[str, jax.Array]:
+    """Sums over all that ended; the host divides. Where ``obs`` say what is legal, in how many nothing was."""
     names = ("episode/return_sum", "episode/length_sum", "episode/count")
-    return {name: x.sum() for name, x in zip(names, ended, strict=True)}
+    found = {name: x.sum() for name, x in zip(names, ended, strict=True)}
+    if isinstance(obs, Observation) and obs.legal is not None:
+        found["episode/nothing_legal"] = jnp.sum(~obs.legal.any(axis=-1), dtype=jnp.float32)
+    return found
 
 
 def collect(
@@ -52,7 +55,7 @@ def collect(
     """Step N environments T times.
 
     Args:
-        act: (obs [N, ...], key) -> (action [N, ...] for the environment, whatever else to remember of it).
+        act: (obs, leaves [N, ...], key) -> (action [N, ...] for the environment, whatever else to remember of it).
         key: consumed. task: the environments' parameters, shared by all N.
     Returns:
         the environments, the transitions [T, N, ...], what ``act`` remembered [T, ...], and the episodes that
@@ -70,7 +73,7 @@ def collect(
         return envs_after, (transition, memory, jax.tree.map(jnp.sum, ended))
 
     envs, (transitions, memory, ended) = jax.lax.scan(one, envs, jax.random.split(key, num_steps))
-    return envs, transitions, memory, episode_metrics(ended)
+    return envs, transitions, memory, episode_metrics(ended, transitions.obs)
 
 
 def flatten(batch: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlzoo import machine
-from rlzoo.blocks import rollout
-from rlzoo.data.dataset import About, Dataset, finite
-from rlzoo.types import Env, Transition, environment
+from rlzoo.blocks import networks, rollout
+from rlzoo.blocks.distributions import legal
+from rlzoo.data.dataset import About, Dataset, array_shape, finite
+from rlzoo.types import Discrete, Env, Observation, Transition, environment
 
 Policy = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -43,9 +45,11 @@ def collect(
         raise ValueError(
             f"num_rows={num_rows} is no multiple of num_envs={num_envs}, 1 or more; every environment takes its share"
         )
-    row = 2 * math.prod(env.obs_space.shape) + math.prod(env.action_space.shape) + 2  # numbers, next_obs among them
+    row = (
+        2 * math.prod(array_shape(env, "a dataset")) + math.prod(env.action_space.shape) + 2
+    )  # numbers, next_obs among them
     machine.refuse_more("rows", num_rows, 2 * 4 * row)  # as they are recorded, and then side by side
-    act = policy or (lambda obs, key: jax.vmap(env.action_space.sample)(jax.random.split(key, num_envs)))
+    act = policy or partial(at_random, env)
     steps = num_rows // num_envs
 
     @jax.jit
@@ -57,6 +61,14 @@ def collect(
 
     rows = record(key, env.params if task is None else task)
     return _dataset(rows, steps, about._replace(env=env.name))
+
+
+def at_random(env: Env, obs: Any, key: jax.Array) -> jax.Array:
+    """Uniform actions [N, ...] in each of N environments, of those that are legal."""
+    number = len(jax.tree.leaves(obs)[0])
+    if (allowed := legal(obs)) is not None and isinstance(env.action_space, Discrete):
+        return jax.random.categorical(key, jnp.where(allowed, 0.0, -jnp.inf))
+    return jax.vmap(env.action_space.sample)(jax.random.split(key, number))
 
 
 def from_replay(env: Env, replay: Transition, written: int, num_envs: int = 1, about: About = About()) -> Dataset:
@@ -87,7 +99,10 @@ def from_replay(env: Env, replay: Transition, written: int, num_envs: int = 1, a
 
 def _dataset(rows: Transition, steps: int, about: About) -> Dataset:
     """Of rows by environment, ``steps`` of each: the last one is cut."""
+    masks = rows.obs.legal if isinstance(rows.obs, Observation) else None
+    arrays = (jnp.asarray(networks.seen(networks.public(x)), jnp.float32) for x in (rows.obs, rows.next_obs))
+    rows = rows._replace(**dict(zip(("obs", "next_obs"), arrays, strict=True)))
     for key in ("obs", "action", "reward", "next_obs"):
         finite(np.asarray(getattr(rows, key)), f"a recording of {about.env}", key)
     last = (rows.terminated | rows.truncated).at[steps - 1 :: steps].set(True)
-    return Dataset(rows.obs, rows.action, rows.reward, rows.next_obs, rows.terminated, last, about)
+    return Dataset(rows.obs, rows.action, rows.reward, rows.next_obs, rows.terminated, last, about, masks)

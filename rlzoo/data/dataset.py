@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from rlzoo.machine import SHARE, device_memory, in_bytes
-from rlzoo.types import Discrete, Env, Transition
+from rlzoo.types import Discrete, Env, Observation, Transition, num_choices
 
 
 class About(NamedTuple):
@@ -41,6 +41,7 @@ class Dataset:
     terminated: jax.Array  # bool[N], the episode ended by its own rules: no bootstrapping
     last: jax.Array  # bool[N], the next row belongs to another episode, or does not follow this one
     about: About = flax.struct.field(pytree_node=False, default=About())
+    legal: jax.Array | None = None  # bool[N, K], the actions that might be taken at obs; None: nothing is said of it
 
     @property
     def num_rows(self) -> int:
@@ -176,7 +177,7 @@ def checked(arrays: dict[str, np.ndarray], about: About, where: str) -> Dataset:
     """A `Dataset` of raw arrays, or a `ValueError` that names the file, the key, the row and the remedy.
 
     Args:
-        arrays: obs, action, reward, next_obs, terminated, last. where: the file, for messages.
+        arrays: obs, action, reward, next_obs, terminated, last, and perhaps legal. where: the file, for messages.
     """
     for key, x in arrays.items():
         if x.dtype.kind not in "biuf":
@@ -191,7 +192,7 @@ def checked(arrays: dict[str, np.ndarray], about: About, where: str) -> Dataset:
         shapes = [list(arrays[key].shape) for key in ("obs", "next_obs")]
         raise ValueError(f"{where}: obs has shape {shapes[0]}, next_obs {shapes[1]}; they must be equal")
     fits(sum(arrays[key].size for key in ("obs", "action", "reward", "next_obs")), where)  # before anything is copied
-    for key in ("terminated", "last"):
+    for key in {"terminated", "last", "legal"} & set(arrays):
         arrays[key] = flags(arrays[key], where, key)
     discrete = np.issubdtype(arrays["action"].dtype, np.integer)
     for key in ("obs", "reward", "next_obs") if discrete else ("obs", "action", "reward", "next_obs"):
@@ -273,6 +274,29 @@ def finite(x: np.ndarray, where: str, key: str, remedy: str = ENDS) -> None:
         )
 
 
+def array_shape(env: Env, who: str) -> tuple[int, ...]:
+    """Of the array that a dataset keeps of an environment's observations, beside a mask of legal actions.
+
+    Raises:
+        ValueError: there are several, images and vectors.
+    """
+    space = env.obs_space
+    if not isinstance(space, Observation):
+        return space.shape
+    shown = [box.shape for box in (space.vector, space.image) if box is not None]
+    if len(shown) > 1:
+        raise ValueError(f"{env.name}: its observations are images and vectors; {who} keeps one array of a step")
+    return shown[0]
+
+
+def shown(env: Env, obs: Any, legal: Any) -> Any:
+    """A dataset's observations as the environment shows them, with the mask beside them if it has one."""
+    space = env.obs_space
+    if not isinstance(space, Observation):
+        return obs
+    return Observation(**{"image" if space.vector is None else "vector": obs}, legal=legal)
+
+
 def same_env(about: About, env: Env) -> bool:
     """Whether data of this origin may be of this environment: by its name, its family's, or as nothing is known."""
     family = env.name.rpartition("/")[2].partition(" ")[0]  # of brax/hopper spring: hopper
@@ -288,11 +312,15 @@ def check_for(dataset: Dataset, env: Env, who: str) -> None:
             f"{what} was recorded in {about.env}, not in {env.name}; evaluate in the same environment; if it is the "
             "same, dataset.replace(about=dataset.about._replace(env='')) says nothing about it"
         )
-    if dataset.obs.shape[1:] != env.obs_space.shape:
+    if dataset.obs.shape[1:] != (shape := array_shape(env, who)):
         raise ValueError(
-            f"{what} has observations {list(dataset.obs.shape[1:])}, {env.name} {list(env.obs_space.shape)}; "
+            f"{what} has observations {list(dataset.obs.shape[1:])}, {env.name} {list(shape)}; "
             "give the environment that it was recorded in"
         )
+    masks = isinstance(env.obs_space, Observation) and env.obs_space.legal is not None
+    if masks != (dataset.legal is not None) or (masks and dataset.legal.shape[1:] != (num_choices(space),)):
+        kind = "no masks of legal actions" if dataset.legal is None else f"masks {list(dataset.legal.shape[1:])}"
+        raise ValueError(f"{what} has {kind}, {env.name} has {'some' if masks else 'none'}; record it there again")
     for key in ("obs", "reward", "next_obs"):
         finite(np.asarray(getattr(dataset, key)), what, key)
     discrete = jnp.issubdtype(dataset.action.dtype, jnp.integer)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,11 +11,12 @@ from rlzoo.data.dataset import About, Dataset, about_of, checked, fits, numbers_
 from rlzoo.files import LARGEST, whole
 
 FIELDS = ("obs", "action", "reward", "next_obs", "terminated", "last")
+MASKS = "legal"  # a field that files have of environments with masks alone
 
 
 def save(path: str | Path, dataset: Dataset) -> Path:
     """Write ``path``, compressed; a kill in between leaves no half file. Returns the path, which ends in .npz."""
-    return write(path, {field: np.asarray(getattr(dataset, field)) for field in FIELDS}, dataset.about)
+    return write(path, arrays_of(dataset, FIELDS), dataset.about)
 
 
 def load(path: str | Path) -> Dataset:
@@ -26,6 +28,12 @@ def load(path: str | Path) -> Dataset:
     dataset = checked(*read(path, FIELDS), str(path))
     _refuse_crossing(dataset, str(path))
     return dataset
+
+
+def arrays_of(data: Any, fields: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Fields as NumPy arrays, and the masks if there are some."""
+    found = {field: getattr(data, field) for field in (*fields, MASKS)}
+    return {field: np.asarray(x) for field, x in found.items() if x is not None}
 
 
 def write(path: str | Path, arrays: dict[str, np.ndarray], about: About) -> Path:
@@ -43,7 +51,7 @@ def read(path: str | Path, fields: tuple[str, ...]) -> tuple[dict[str, np.ndarra
     path = Path(path)
     if not path.exists():
         raise ValueError(f"there is no file {path}")
-    found = members(path, (*fields, "about"))
+    found = members(path, (*fields, MASKS, "about"))
     has_text = found.pop("about", None)
     fits(sum(map(numbers_of, found.values())), str(path))  # before anything is read
     missing = [key for key in fields if key not in found]
@@ -55,7 +63,7 @@ def read(path: str | Path, fields: tuple[str, ...]) -> tuple[dict[str, np.ndarra
     if has_text is not None and (has_text.dtype.kind != "U" or has_text.shape or has_text.dtype.itemsize > LARGEST):
         raise ValueError(f"{path}: its text 'about' is damaged: it is {has_text.dtype}{list(has_text.shape)}")
     arrays = read_members(path, found | ({} if has_text is None else {"about": has_text}))
-    return {key: arrays[key] for key in fields}, _about(arrays.get("about"), path)
+    return {key: arrays[key] for key in (*fields, MASKS) if key in arrays}, _about(arrays.get("about"), path)
 
 
 def _about(text: np.ndarray | None, path: Path) -> About:

@@ -20,7 +20,19 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from rlzoo.data import npz
-from rlzoo.data.dataset import About, Dataset, as_int32, check_for, checksum, equal_rows, finite, same_env
+from rlzoo.data.dataset import (
+    About,
+    Dataset,
+    array_shape,
+    as_int32,
+    check_for,
+    checksum,
+    equal_rows,
+    finite,
+    flags,
+    same_env,
+    shown,
+)
 from rlzoo.types import Algorithm, Box, Env
 
 FIELDS = ("obs", "action", "score", "first", "second", "label")
@@ -35,6 +47,7 @@ class Segments:
     action: jax.Array  # f32[M, k, ...], or int32[M, k]; the environment's own
     reward: jax.Array  # f32[M, k]
     about: About = flax.struct.field(pytree_node=False, default=About())
+    legal: jax.Array | None = None  # bool[M, k, K], the actions that might be taken; None: nothing is said of it
 
 
 @flax.struct.dataclass
@@ -48,6 +61,7 @@ class Preferences:
     second: jax.Array  # int32[P], another
     label: jax.Array  # f32[P]: 1 the second is preferred, 0 the first, 0.5 a tie
     about: About = flax.struct.field(pytree_node=False, default=About())
+    legal: jax.Array | None = None  # bool[M, k, K], the actions that might be taken; None: nothing is said of it
 
     @property
     def num_segments(self) -> int:
@@ -66,7 +80,7 @@ class Preferences:
 class Task(NamedTuple):
     """Preferences as algorithms see them."""
 
-    obs: jax.Array  # f32[M, k, ...]
+    obs: Any  # f32[M, k, ...], or an `Observation` of such with masks
     action: jax.Array  # f32[M, k, A] inside of (-1, 1), or int32[M, k]
     score: jax.Array  # f32[M]
     first: jax.Array  # int32[P]
@@ -92,15 +106,15 @@ def task_of(preferences: Preferences, env: Env, who: str, ties: bool = False) ->
     num_segments, length = preferences.obs.shape[:2]
     flat = lambda x: x.reshape(num_segments * length, *x.shape[2:])  # noqa: E731
     obs, rows = flat(preferences.obs), jnp.zeros(num_segments * length)
-    check_for(Dataset(obs, flat(preferences.action), rows, obs, rows, rows, preferences.about), env, who)
+    legal = None if preferences.legal is None else flat(preferences.legal)
+    check_for(Dataset(obs, flat(preferences.action), rows, obs, rows, rows, preferences.about, legal), env, who)
     if not ties and np.all(np.asarray(preferences.label) == 0.5):
         raise ValueError(f"{where} are {len(preferences.label)} ties and no more: nothing can be learned from them")
     action = env.action_space.to_policy(preferences.action)
     if isinstance(env.action_space, Box):
         action = jnp.clip(action, -BORDER, BORDER)
-    return Task(
-        preferences.obs, action, *(getattr(preferences, name) for name in ("score", "first", "second", "label"))
-    )
+    seen = shown(env, preferences.obs, preferences.legal)
+    return Task(seen, action, *(getattr(preferences, name) for name in ("score", "first", "second", "label")))
 
 
 def segments(dataset: Dataset, num_segments: int, length: int, key: jax.Array) -> Segments:
@@ -121,7 +135,8 @@ def segments(dataset: Dataset, num_segments: int, length: int, key: jax.Array) -
         )
     chosen = jnp.asarray(starts)[jax.random.randint(key, (num_segments,), 0, len(starts))]
     rows = chosen[:, None] + jnp.arange(length)
-    return Segments(dataset.obs[rows], dataset.action[rows], dataset.reward[rows], dataset.about)
+    legal = None if dataset.legal is None else dataset.legal[rows]
+    return Segments(dataset.obs[rows], dataset.action[rows], dataset.reward[rows], dataset.about, legal)
 
 
 def reward_score(segments: Segments) -> Float[Array, "M"]:
@@ -158,7 +173,7 @@ def regret_score(
         )
     discrete = jnp.issubdtype(segments.action.dtype, jnp.integer)
     given = segments.obs.shape[2:], segments.action.shape[2:], discrete
-    needed = oracle.env.obs_space.shape, space.shape, not isinstance(space, Box)
+    needed = array_shape(oracle.env, "an oracle"), space.shape, not isinstance(space, Box)
     if given != needed:
         what = [
             f"observations {list(obs)} and {'discrete' if kind else 'continuous'} actions {list(action)}"
@@ -179,7 +194,9 @@ def regret_score(
 
     start_keys, end_keys = jax.random.split(key, (2, num_actions))
     gained = segments.reward[:, :-1].sum(axis=1)
-    return gained + values(segments.obs[:, -1], end_keys) - values(segments.obs[:, 0], start_keys)
+    obs = shown(oracle.env, segments.obs, segments.legal)
+    first, last = (jax.tree.map(lambda x: x[:, at], obs) for at in (0, -1))  # noqa: B023
+    return gained + values(last, end_keys) - values(first, start_keys)
 
 
 def hard_label(ahead: Float[Array, "P"]) -> Float[Array, "P"]:
@@ -233,7 +250,7 @@ def compare(
         label = hard_label(ahead)
     else:
         label = jax.random.bernoulli(label_key, jax.nn.sigmoid(ahead / temperature)).astype(jnp.float32)
-    return Preferences(segments.obs, segments.action, score, first, second, label, segments.about)
+    return Preferences(segments.obs, segments.action, score, first, second, label, segments.about, segments.legal)
 
 
 def save(path: str | Path, preferences: Preferences) -> Path:
@@ -258,7 +275,7 @@ def load(path: str | Path) -> Preferences:
 
 
 def _arrays(preferences: Preferences) -> dict[str, np.ndarray]:
-    return {field: np.asarray(getattr(preferences, field)) for field in FIELDS}
+    return npz.arrays_of(preferences, FIELDS)
 
 
 def checked(arrays: dict[str, np.ndarray], about: About, where: str) -> Preferences:
@@ -272,7 +289,7 @@ def checked(arrays: dict[str, np.ndarray], about: About, where: str) -> Preferen
             f"{where}: obs has shape {list(obs.shape)}, action {list(action.shape)}; both must begin with [segments, "
             "steps]"
         )
-    equal_rows({key: arrays[key] for key in ("obs", "score")}, where)
+    equal_rows({key: arrays[key] for key in ("obs", "score", "legal") if key in arrays}, where)
     pairs = equal_rows({key: arrays[key] for key in ("first", "second", "label")}, where)
     for key in ("score", "first", "second", "label"):
         if arrays[key].ndim != 1:
@@ -299,7 +316,10 @@ def checked(arrays: dict[str, np.ndarray], about: About, where: str) -> Preferen
     dtypes: dict[str, Any] = dict.fromkeys(("obs", "score", "label"), np.float32)
     dtypes |= {"first": np.int32, "second": np.int32}
     dtypes["action"] = np.int32 if np.issubdtype(action.dtype, np.integer) else np.float32
-    return Preferences(**{key: jnp.asarray(arrays[key], dtypes[key]) for key in FIELDS}, about=about)
+    if npz.MASKS in arrays:
+        dtypes[npz.MASKS] = bool
+        arrays[npz.MASKS] = flags(arrays[npz.MASKS], where, npz.MASKS)
+    return Preferences(**{key: jnp.asarray(arrays[key], dtype) for key, dtype in dtypes.items()}, about=about)
 
 
 def _one_of(label: np.ndarray, allowed: tuple[float, ...], where: str) -> None:

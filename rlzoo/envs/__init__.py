@@ -10,20 +10,48 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlzoo.envs import brax, cartpole_balance, gymnax, probe, recipes, risky_point_mass, spaces
+from rlzoo.envs import (
+    brax,
+    cartpole_balance,
+    craftax,
+    gymnax,
+    jumanji,
+    navix,
+    pgx,
+    playground,
+    probe,
+    recipes,
+    risky_point_mass,
+    spaces,
+    suites,
+    xminigrid,
+)
 from rlzoo.envs.adversarial import adversarial, with_adversary, with_protagonist
 from rlzoo.envs.stochastic import stochastic
 from rlzoo.envs.vary import vary
 from rlzoo.names import unknown
-from rlzoo.types import Algorithm, Env, TimeStep
+from rlzoo.types import Algorithm, Box, Env, Observation, TimeStep
 
 __all__ = ["adversarial", "make", "names", "stochastic", "vary", "with_adversary", "with_protagonist"]
 
 SUITES = {"gymnax": (gymnax,), "brax": (brax,), "rlzoo": (risky_point_mass, cartpole_balance), "probe": (probe,)}
+EXTRAS = {
+    "craftax": (craftax,),
+    "jumanji": (jumanji,),
+    "navix": (navix,),
+    "pgx": (pgx,),
+    "playground": (playground,),
+    "xminigrid": (xminigrid,),
+}
+SUITES |= EXTRAS  # each an extra of the installation
 
 
 def names(suite: str) -> tuple[str, ...]:
-    """The ids of a suite: gymnax, brax, rlzoo or probe."""
+    """The ids of a suite, such as gymnax or brax.
+
+    Raises:
+        ValueError: it is an extra that is not installed; with what to install.
+    """
     return tuple(name for module in SUITES[suite] for name in module.names())
 
 
@@ -56,10 +84,13 @@ def make(env: Any, **kwargs: Any) -> Env:
 
     env, kwargs = named(env, kwargs)
     suite, _, name = env.partition("/")
+    if suite in suites.REFUSED:
+        raise ValueError(f"environment {env!r} is of a suite that cannot live here: {suites.REFUSED[suite]}")
     if suite not in SUITES:
-        raise unknown("environment", env, [f"{suite}/{name}" for suite in SUITES for name in names(suite)])
-    if suite == "gymnax" and name in gymnax.UNSUPPORTED:
-        raise ValueError(f"environment {env!r} is not supported: {gymnax.UNSUPPORTED[name]}")
+        light = [f"{suite}/{name}" for suite in SUITES if suite not in EXTRAS for name in names(suite)]
+        raise unknown("environment", env, light + [f"{suite}/..." for suite in EXTRAS])
+    if why := next((x.UNSUPPORTED[name] for x in SUITES[suite] if name in getattr(x, "UNSUPPORTED", ())), ""):
+        raise ValueError(f"environment {env!r} is not supported: {why}")
     if name not in names(suite):
         raise unknown("environment", env, [f"{suite}/{name}" for name in names(suite)])
     try:
@@ -158,14 +189,11 @@ def _checked(env: Env) -> Env:
     action = jax.eval_shape(env.action_space.sample, key)
     new_state, now = _traced(env, "step", _reads_only(env), key, state, action, env.params)
 
-    expected = {"obs": (obs.shape, "float32"), "next_obs": (obs.shape, "float32"), "reward": ((), "float32")}
-    expected |= {"terminated": ((), "bool"), "truncated": ((), "bool")}
-    for name, (shape, dtype) in expected.items():
-        got = getattr(now, name)
-        if got.shape != shape or got.dtype != dtype:
-            raise ValueError(
-                f"{env.name}: step gives {name} {got.dtype}{list(got.shape)}; it must be {dtype}{list(shape)}"
-            )
+    shown = {name: _said(obs) for name in ("obs", "next_obs")}
+    shown |= {"reward": "float32[]", "terminated": "bool[]", "truncated": "bool[]"}
+    for name, wanted in shown.items():
+        if (given := _said(getattr(now, name))) != wanted:
+            raise ValueError(f"{env.name}: step gives {name} {given}; it must be {wanted}")
 
     before, after = (jax.tree_util.tree_leaves_with_path(tree) for tree in (state, new_state))
     if [path for path, _ in before] != [path for path, _ in after]:
@@ -200,12 +228,24 @@ def _reads_only(env: Env) -> Callable[..., Any]:
 def _check_reset(env: Env) -> tuple[Any, Any]:
     """The shapes of what a reset gives, if the observation is one of the space."""
     obs, state = _traced(env, "reset", env.reset, jax.random.key(0), env.params)
-    if getattr(obs, "shape", None) != env.obs_space.shape or obs.dtype != "float32":
-        given = f"{obs.dtype}{list(obs.shape)}" if hasattr(obs, "shape") else f"a {type(obs).__name__}"
-        raise ValueError(
-            f"{env.name}: reset gives obs {given}; the observation space says float32{list(env.obs_space.shape)}"
-        )
+    if (given := _said(obs)) != (wanted := _said(env.obs_space)):
+        raise ValueError(f"{env.name}: reset gives obs {given}; the observation space says {wanted}")
+    if isinstance(obs, Observation) and obs.legal is not None:
+        seen, _ = jax.jit(env.reset)(jax.random.key(0), env.params)
+        if not isinstance(seen.legal, jax.core.Tracer) and not seen.legal.any():
+            raise ValueError(
+                f"{env.name}: reset allows none of its {env.action_space.n} actions; `legal` must allow one"
+            )
     return obs, state
+
+
+def _said(obs: Any) -> str:
+    """Of an array, or of its `Box`: float32[3]; of an `Observation`: (vector float32[3], legal bool[2])."""
+    if isinstance(obs, Observation):
+        return f"({', '.join(f'{name} {_said(x)}' for name, x in obs._asdict().items() if x is not None)})"
+    if isinstance(obs, Box):
+        obs = obs.low
+    return f"{obs.dtype}{list(obs.shape)}" if hasattr(obs, "shape") else f"a {type(obs).__name__}"
 
 
 def _traced(env: Env, name: str, function: Any, *arguments: Any) -> tuple[Any, Any]:

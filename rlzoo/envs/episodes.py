@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rlzoo.envs.observations import kept
 from rlzoo.types import TimeStep
 
 
@@ -16,17 +17,17 @@ class Episode(NamedTuple):
 
 
 def with_episodes(
-    reset: Callable[..., tuple[jax.Array, Any]],
-    step: Callable[..., tuple[Any, jax.Array, jax.Array, jax.Array]],
+    reset: Callable[..., tuple[Any, Any]],
+    step: Callable[..., tuple[Any, Any, jax.Array, jax.Array]],
     horizon: int,
     cached_reset: bool = False,
-) -> tuple[Callable[..., tuple[jax.Array, Episode]], Callable[..., tuple[Episode, TimeStep]]]:
+) -> tuple[Callable[..., tuple[Any, Episode]], Callable[..., tuple[Episode, TimeStep]]]:
     """Turn raw dynamics into the `reset` and `step` of an `Env`.
 
     Args:
         reset: (key, params) -> obs, state.
         step: (key, state, action, params) -> state, obs, reward, terminated; no time limit, no reset.
-            Observations and rewards become float32.
+            Rewards and real observations become float32; booleans and whole numbers stay what they are.
         horizon: the episode is truncated at this many steps.
         cached_reset: replay each environment's first state instead of drawing a new one. Cheaper (under vmap a
             fresh reset is computed at every step), but an environment then starts every episode alike.
@@ -34,7 +35,7 @@ def with_episodes(
 
     def fresh(key, params):
         obs, inner = reset(key, params)
-        return jnp.asarray(obs, jnp.float32), inner
+        return kept(obs), inner
 
     def reset_episode(key, params):
         obs, inner = fresh(key, params)
@@ -44,7 +45,7 @@ def with_episodes(
         step_key, reset_key = jax.random.split(key)
         given = jax.tree.map(lambda x: x, state.inner)  # a copy, as some write into the dicts that they are given
         inner, next_obs, reward, terminated = step(step_key, given, action, params)
-        next_obs, reward = jnp.asarray(next_obs, jnp.float32), jnp.asarray(reward, jnp.float32)
+        next_obs, reward = kept(next_obs), jnp.asarray(reward, jnp.float32)
         time = state.time + 1
         truncated = time >= horizon
         done = terminated | truncated

@@ -1,8 +1,8 @@
 """Gymnax environments, and a user's own ones of the same interface.
 
 gymnax >= 1.0 resets with a fresh key and returns six values, of which ``info["final_observation"]`` is the
-successor before the reset. The adapter turns observations and rewards into float32, one-hot encodes discrete
-observations, and reads spaces and horizon from the default parameters.
+successor before the reset. The adapter turns real observations and rewards into float32, keeps booleans and whole
+numbers, one-hot encodes discrete observations, and reads spaces and horizon from the default parameters.
 """
 
 import contextlib
@@ -17,7 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlzoo.envs import spaces
-from rlzoo.types import Box, Discrete, Env, TimeStep
+from rlzoo.envs.episodes import with_episodes
+from rlzoo.envs.observations import kept, layout
+from rlzoo.types import Box, Discrete, Env, MultiDiscrete, Space, TimeStep
 
 DRAWS = ("matplotlib.pyplot", "seaborn")  # of gymnax's own pictures
 UNSUPPORTED = {"MNISTBandit-bsuite": "it downloads MNIST when constructed; gymnax ships no copy of the data"}
@@ -35,29 +37,28 @@ def make(name: str, **kwargs: Any) -> Env:
         import gymnax
 
     env, params = gymnax.make(name, **kwargs)
-    return adapt(env, params, f"gymnax/{name}")
+    return adapt(env, params, f"gymnax/{name}", binary=name.endswith("-MinAtar"))
 
 
-def adapt(env: Any, params: Any, name: str) -> Env:
+def adapt(env: Any, params: Any, name: str, binary: bool = False) -> Env:
     """Adapt an object with gymnax 1.0's `reset`, `step`, `observation_space` and `action_space`.
 
+    One of before gymnax 1.0, whose `step` gives five values, is taken by `reset_env` and `step_env`, see `adapt_old`.
+
+    Args:
+        binary: observations are zeros and ones, which are kept as booleans, in a quarter of the memory.
     Raises:
-        ValueError: spaces that are no plain Box or Discrete; parameters without a time limit.
+        ValueError: spaces that cannot be read; parameters without a time limit.
     """
     params = jax.tree.map(_strong, params)
-    seen = spaces.read(env.observation_space(params), f"{name}: its observation space")
-    action_space = spaces.read(env.action_space(params), f"{name}: its action space")
-    if isinstance(action_space, Box) and not jnp.issubdtype(
-        getattr(env.action_space(params), "dtype", float), jnp.floating
-    ):
-        raise ValueError(f"{name}: its action space is a Box of whole numbers; allowed are real ones, and Discrete")
-    num_categories = seen.n if isinstance(seen, Discrete) else 0
-    obs_space = seen if isinstance(seen, Box) else spaces.box(0.0, 1.0, (num_categories,))
-
-    def observe(obs):
-        if num_categories:
-            return jax.nn.one_hot(obs, num_categories, dtype=jnp.float32)
-        return jnp.asarray(obs, jnp.float32)
+    action_space = _action_space(env, params, name)
+    shapes = _shapes(env, action_space, params)
+    if len(shapes[1]) == 5 and hasattr(env, "step_env") and hasattr(env, "reset_env"):
+        return adapt_old(env, params, name)
+    observe, obs_space = _seen(env, params, name, shapes[0], action_space)
+    if binary:
+        observe = lambda obs: obs > 0.5  # noqa: E731
+        obs_space = Box(*(np.full(obs_space.shape, end) for end in (False, True)))
 
     def reset(key, params):
         obs, state = env.reset(key, params)
@@ -74,6 +75,84 @@ def adapt(env: Any, params: Any, name: str) -> Env:
         return state, TimeStep(observe(obs), reward, *flags, observe(info["final_observation"]))
 
     return Env(name, reset, step, params, obs_space, action_space, _horizon(params, name))
+
+
+def adapt_old(env: Any, params: Any, name: str, limit: str = "max_steps_in_episode", cached_reset: bool = False) -> Env:
+    """Adapt an object of before gymnax 1.0, whose `step_env` gives five values, with one ``done`` for both ends.
+
+    The time limit is taken out of the parameters that it sees, so that ``done`` is a death, and told by our own clock.
+
+    Args:
+        limit: the name of the limit among the parameters. cached_reset: as of `with_episodes`.
+    """
+    params = jax.tree.map(_strong, params)
+    action_space, horizon = _action_space(env, params, name), _horizon(params, name, limit)
+
+    def without_limit(params):
+        change = params.replace if hasattr(params, "replace") else params._replace
+        kept = getattr(params, limit)
+        return change(**{limit: jnp.full_like(kept, spaces.LONGEST)})
+
+    def reset_once(key, params):
+        obs, state = env.reset_env(key, without_limit(params))
+        return obs, jax.tree.map(_strong, state)
+
+    example, _ = jax.eval_shape(reset_once, jax.random.key(0), params)
+    observe, obs_space = _seen(env, params, name, example, action_space)
+
+    def step_once(key, state, action, params):
+        obs, state, reward, done, _ = env.step_env(key, state, action, without_limit(params))
+        reward = jnp.asarray(reward, jnp.float32).reshape(())
+        return jax.tree.map(_strong, state), observe(obs), reward, jnp.asarray(done, bool)
+
+    def seen_at_reset(key, params):
+        obs, state = reset_once(key, params)
+        return observe(obs), state
+
+    reset, step = with_episodes(seen_at_reset, step_once, horizon, cached_reset)
+    return Env(name, reset, step, params, obs_space, action_space, horizon)
+
+
+def _action_space(env: Any, params: Any, name: str) -> Space:
+    given = env.action_space(params)
+    space = spaces.read(given, f"{name}: its action space")
+    if isinstance(space, Box) and not jnp.issubdtype(getattr(given, "dtype", float), jnp.floating):
+        raise ValueError(f"{name}: its action space is a Box of whole numbers; allowed are real ones, and Discrete")
+    return space
+
+
+def _shapes(env: Any, action_space: Space, params: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Of the observation at a reset, and of what a step returns; () of what fails, which `make` says when it looks."""
+    key = jax.random.key(0)
+    try:
+        obs, state = jax.eval_shape(env.reset, key, params)
+    except Exception:
+        return (), ()
+    try:
+        values = jax.eval_shape(env.step, key, state, jax.eval_shape(action_space.sample, key), params)
+    except Exception:
+        return obs, ()
+    return obs, values if isinstance(values, tuple) else ()
+
+
+def _seen(env: Any, params: Any, name: str, example: Any, action_space: Space) -> tuple[Any, Any]:
+    """What becomes of observations, and their space, with the bounds that the environment gives."""
+    given = env.observation_space(params)
+    if hasattr(given, "spaces"):  # a dict or a tuple of several
+        return layout(name, example, action_space)
+    space = spaces.read(given, f"{name}: its observation space")
+    if isinstance(space, Discrete):
+        one_hot = lambda obs: jax.nn.one_hot(obs, space.n, dtype=jnp.float32)  # noqa: E731
+        return one_hot, spaces.box(0.0, 1.0, (space.n,))
+    if isinstance(space, MultiDiscrete):
+        space = spaces.box(0.0, np.subtract(space.n, 1.0), space.shape)
+    dtype = getattr(example, "dtype", np.dtype(np.float32))
+    if jnp.issubdtype(dtype, jnp.integer):
+        ends = np.iinfo(dtype)
+        space = Box(*(np.clip(x.astype(float), ends.min, ends.max).astype(dtype) for x in space))
+    elif jnp.issubdtype(dtype, jnp.bool_):
+        space = Box(*(np.full(space.shape, end) for end in (False, True)))
+    return kept, space
 
 
 class _Later(ModuleType):
@@ -112,7 +191,7 @@ def _returned(values: Any) -> str:
     if not isinstance(values, tuple):
         given = f"a {type(values).__name__}"
     elif len(values) == 5:
-        given = "5 values, as step_env does, and step did before gymnax 1.0"
+        given = "5 values, as step did before gymnax 1.0, without reset_env and step_env beside it"
     else:
         given = f"{len(values)} values" + (" without info['final_observation']" if len(values) == 6 else "")
     return (
@@ -122,10 +201,10 @@ def _returned(values: Any) -> str:
     )
 
 
-def _horizon(params: Any, name: str) -> int:
-    limit = getattr(params, "max_steps_in_episode", None)
+def _horizon(params: Any, name: str, field: str = "max_steps_in_episode") -> int:
+    limit = getattr(params, field, None)
     if limit is None:
-        raise ValueError(f"{name}: its parameters lack `max_steps_in_episode`; add it: evaluation runs that long")
+        raise ValueError(f"{name}: its parameters lack `{field}`; add it: evaluation runs that long")
     if np.ndim(limit) or not np.isfinite(limit) or int(limit) != limit:
-        raise ValueError(f"{name}: max_steps_in_episode is {limit}; it must be a whole number of steps, 1 or more")
+        raise ValueError(f"{name}: {field} is {limit}; it must be a whole number of steps, 1 or more")
     return int(limit)

@@ -1,11 +1,11 @@
-"""Spaces of others read as `Box` or `Discrete`, and what no algorithm can use refused by name."""
+"""Spaces of others read as ours, and what no algorithm can use refused by name."""
 
 from typing import Any
 
 import jax
 import numpy as np
 
-from rlzoo.types import Box, Discrete, Env, Space
+from rlzoo.types import Box, Discrete, Env, MultiDiscrete, Observation, Space, num_choices
 
 LONGEST = np.iinfo(np.int32).max  # steps of an episode, which an int32 counts
 
@@ -14,9 +14,12 @@ def read(space: Any, where: str) -> Space:
     """A space of gymnax's or gymnasium's interface, or one's own with their attributes.
 
     Raises:
-        ValueError: no plain Discrete (``n`` alone) or Box (``low``, ``high``, ``shape``).
+        ValueError: no plain Discrete (``n`` alone), MultiDiscrete (``nvec``, one axis) or Box (``low``, ``high``,
+            ``shape``).
     """
     shape, several = getattr(space, "shape", None), hasattr(space, "nvec") or hasattr(space, "spaces")
+    if np.ndim(getattr(space, "nvec", 0)) == 1 and not hasattr(space, "n") and not np.any(getattr(space, "start", 0)):
+        return MultiDiscrete(tuple(int(n) for n in space.nvec))
     if hasattr(space, "n") and not several:
         whole = np.ndim(space.n) == 0 and np.isreal(space.n) and np.isfinite(space.n) and int(space.n) == space.n
         if whole and shape in (None, ()) and getattr(space, "start", 0) == 0:
@@ -28,8 +31,9 @@ def read(space: Any, where: str) -> Space:
         except (TypeError, ValueError):
             pass
     raise ValueError(
-        f"{where} is {_said(space)}; allowed are Discrete, the numbers 0 to n - 1 (n alone, no start or shape), and "
-        "Box (low, high and shape that go together); flatten or translate others inside of the environment"
+        f"{where} is {_said(space)}; allowed are Discrete, the numbers 0 to n - 1 (n alone, no start or shape), "
+        "MultiDiscrete (nvec of one axis, no start), and Box (low, high and shape that go together); flatten or "
+        "translate others inside of the environment"
     )
 
 
@@ -45,20 +49,39 @@ def check(env: Env) -> Env:
         ValueError: observations or actions of size zero; bounds that are NaN, or the wrong way round; of actions
             bounds that are equal, or whose width no float32 can hold; a horizon that is no positive whole number.
     """
-    for name, space in (("observation", env.obs_space), ("action", env.action_space)):
-        where = f"{env.name}: its {name} space"
-        if isinstance(space, Box):
-            _check_box(space, where, acts=name == "action")
-        elif name == "observation" or not isinstance(space, Discrete):
-            allowed = "a Box" if name == "observation" else "a Box or a Discrete"
-            raise ValueError(f"{where} is {_said(space)}; it must be {allowed} of rlzoo.types")
-        elif not _whole(space.n) or space.n < 1:
-            raise ValueError(f"{where} is Discrete({space.n!r}); it must have a whole number of actions, 1 or more")
+    where, actions = f"{env.name}: its observation space", env.action_space
+    for part, space in _parts(env.obs_space).items():
+        if not isinstance(space, Box):
+            allowed = "a Box of rlzoo.types" + ("" if part else ", or an Observation of such")
+            raise ValueError(f"{where}{part} is {_said(space)}; it must be {allowed}")
+        _check_box(space, f"{where}{part}", acts=False)
+    mask = env.obs_space.legal if isinstance(env.obs_space, Observation) else None
+    if mask is not None and (mask.low.dtype != bool or mask.shape != (num_choices(actions),)):
+        given = f"legal {mask.low.dtype}{list(mask.shape)}"
+        raise ValueError(f"{where} has {given}, and the actions are {actions}; it must be a bool an action")
+    where = f"{env.name}: its action space"
+    if isinstance(actions, Box):
+        _check_box(actions, where, acts=True)
+    elif not isinstance(actions, Discrete | MultiDiscrete):
+        raise ValueError(
+            f"{where} is {_said(actions)}; it must be a Box or a Discrete, or MultiDiscrete, of rlzoo.types"
+        )
+    elif isinstance(actions, MultiDiscrete) and not (actions.n and all(_whole(n) and n >= 1 for n in actions.n)):
+        raise ValueError(f"{where} is {actions!r}; it must have whole numbers of actions, 1 or more")
+    elif isinstance(actions, Discrete) and (not _whole(actions.n) or actions.n < 1):
+        raise ValueError(f"{where} is Discrete({actions.n!r}); it must have a whole number of actions, 1 or more")
     if not _whole(env.horizon) or not 1 <= env.horizon <= LONGEST:
         raise ValueError(
             f"{env.name}: its horizon is {env.horizon!r}; it must be a whole number of steps, 1 to {LONGEST:,}"
         )
     return env
+
+
+def _parts(space: Any) -> dict[str, Any]:
+    """The boxes of an observation space by what they are called; one alone has no name."""
+    if not isinstance(space, Observation):
+        return {"": space}
+    return {f".{part}": box for part, box in space._asdict().items() if box is not None}
 
 
 def _check_box(space: Box, where: str, acts: bool) -> None:
