@@ -25,6 +25,7 @@ from rlzoo.drivers import study
 from rlzoo.drivers.checkpoint import load, save
 from rlzoo.drivers.devices import connect, spread
 from rlzoo.drivers.evaluate import evaluate, robustness, value_error
+from rlzoo.drivers.outside import evaluate_on_host
 from rlzoo.drivers.plan import plan
 from rlzoo.drivers.population import halving, pbt
 from rlzoo.drivers.ranges import Range, sample
@@ -53,6 +54,7 @@ __all__ = [
     "data",
     "envs",
     "evaluate",
+    "evaluate_on_host",
     "ga3c",
     "grid",
     "halving",

@@ -758,7 +758,7 @@ def _eject(argv: list[str]) -> int:
 
 def _list(argv: list[str]) -> int:
     import rlzoo
-    from rlzoo.envs import brax, gymnax
+    from rlzoo.envs import brax, gymnax, jumanji
 
     parser = Parser(prog="rlzoo list", description="List algorithms and environments.")
     parser.parse_args(argv)
@@ -776,9 +776,14 @@ def _list(argv: list[str]) -> int:
             for field, value in defaults.items():
                 print(f"    {field:20} {value!s:12} {said.get(field, '')}")
     for suite in rlzoo.envs.SUITES:
-        print(f"{suite}/\n  {', '.join(rlzoo.envs.names(suite))}")
-    for name, reason in gymnax.UNSUPPORTED.items():
-        print(f"not supported: gymnax/{name}: {reason}")
+        try:
+            listed = ", ".join(rlzoo.envs.names(suite))
+        except ValueError as error:  # an extra that is not installed
+            listed = str(error)
+        print(f"{suite}/\n  {listed}")
+    for suite, module in (("gymnax", gymnax), ("jumanji", jumanji)):
+        for name, reason in module.UNSUPPORTED.items():
+            print(f"not supported: {suite}/{name}: {reason}")
     for (name, backend), reason in brax.UNSUPPORTED.items():
         print(f"not supported: brax/{name} on {backend}: {reason}")
     return 0

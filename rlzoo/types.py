@@ -200,6 +200,7 @@ class Env(NamedTuple):
     obs_space: Box | Observation
     action_space: Space
     horizon: int  # steps after which an episode is truncated
+    host: Any = None  # what steps in Python outside of the program, see `rlzoo.envs.gymnasium`; None: nothing does
 
 
 SEES = {"image": "images beside vectors", "legal": "masks of legal actions", "privileged": "observations for critics"}

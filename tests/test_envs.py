@@ -11,8 +11,9 @@ from helpers import assert_same_bits, blank
 
 import rlzoo
 from rlzoo.blocks import rollout
-from rlzoo.envs import SUITES, brax, gymnax, names
-from rlzoo.types import Algorithm, Box, Discrete, Env, TimeStep
+from rlzoo.blocks.distributions import legal
+from rlzoo.envs import EXTRAS, SUITES, brax, gymnax, names
+from rlzoo.types import Algorithm, Box, Discrete, Env, MultiDiscrete, TimeStep
 
 LIMIT = 3  # steps; every episode is cut here, so that a few steps see several resets
 
@@ -34,6 +35,11 @@ SEES_THE_LIMIT = ("gymnax/DiscountingChain-bsuite",)
 KEYS = jax.random.split(jax.random.key(0), 4)
 
 
+def leaves(tree):
+    """Boxes are leaves too."""
+    return jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, Box))
+
+
 def one_trajectory(env, params, key, steps=8):
     """Random actions from one reset on: obs, action and what each step showed, leaves [steps, ...]."""
     reset_key, key = jax.random.split(key)
@@ -43,6 +49,8 @@ def one_trajectory(env, params, key, steps=8):
         obs, state = carry
         act_key, env_key = jax.random.split(key)
         action = env.action_space.sample(act_key)
+        if (allowed := legal(obs)) is not None and isinstance(env.action_space, Discrete):
+            action = jax.random.categorical(act_key, jnp.where(allowed, 0.0, -jnp.inf))
         state, now = env.step(env_key, state, action, params)
         return (now.obs, state), (obs, action, now)
 
@@ -93,18 +101,22 @@ def conforms(env):
     run = trajectories(env)
     obs, action, now = run(KEYS)
     assert isinstance(env, Env) and isinstance(now, TimeStep)
-    assert obs.shape == now.obs.shape == now.next_obs.shape == (4, 8, *env.obs_space.shape)
-    assert obs.dtype == now.obs.dtype == now.next_obs.dtype == now.reward.dtype == jnp.float32
+    boxes = leaves(env.obs_space)
+    for seen in (obs, now.obs, now.next_obs):
+        assert [(x.shape, x.dtype) for x in leaves(seen)] == [((4, 8, *x.shape), x.low.dtype) for x in boxes]
+        assert all(bool(jax.vmap(jax.vmap(box.contains))(x).all()) for box, x in zip(boxes, leaves(seen), strict=True))
+    assert now.reward.dtype == jnp.float32
     assert now.reward.shape == now.terminated.shape == now.truncated.shape == (4, 8)
     assert now.terminated.dtype == now.truncated.dtype == bool
     assert action.shape == (4, 8, *env.action_space.shape) and jax.vmap(env.action_space.contains)(action).all()
-    assert isinstance(env.action_space, Box | Discrete) and isinstance(env.horizon, int)
-    assert all(np.isfinite(x).all() for x in (obs, now.reward, now.next_obs))
+    assert isinstance(env.action_space, Box | Discrete | MultiDiscrete) and isinstance(env.horizon, int)
+    assert all(np.isfinite(x).all() for x in leaves((obs, now.reward, now.next_obs)))
 
     # What the agent sees next is the successor, except behind an episode's end.
     done = np.asarray(now.terminated | now.truncated)
-    np.testing.assert_array_equal(np.asarray(obs[:, 1:]), np.asarray(now.obs[:, :-1]))
-    np.testing.assert_allclose(np.asarray(now.obs)[~done], np.asarray(now.next_obs)[~done], rtol=1e-5, atol=1e-6)
+    for before, after, true in zip(*map(leaves, (obs, now.obs, now.next_obs)), strict=True):
+        np.testing.assert_array_equal(np.asarray(before[:, 1:]), np.asarray(after[:, :-1]))
+        np.testing.assert_allclose(np.asarray(after)[~done], np.asarray(true)[~done], rtol=1e-5, atol=1e-6)
 
     # The same keys give the same trajectories.
     again = jax.tree.leaves(run(KEYS))
@@ -125,12 +137,14 @@ def time_limit_is_a_truncation(name, env, long, trajectory):
     uncut = trajectories(long)(KEYS)[2]  # the same keys and actions up to the limit
     whole = ~np.asarray(uncut.terminated[:, :LIMIT]).any(1)
     if name not in SEES_THE_LIMIT:
-        found, wanted = now.next_obs[:, LIMIT - 1], uncut.next_obs[:, LIMIT - 1]
-        np.testing.assert_allclose(np.asarray(found)[whole], np.asarray(wanted)[whole], rtol=1e-4, atol=1e-4)
+        for found, wanted in zip(leaves(now.next_obs), leaves(uncut.next_obs), strict=True):
+            found, wanted = (np.asarray(x[:, LIMIT - 1])[whole] for x in (found, wanted))
+            np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
-    starts = np.asarray(obs[:, 0]).reshape(4, -1)
+    flat = lambda obs, t: np.concatenate([np.asarray(x[:, t], float).reshape(4, -1) for x in leaves(obs)], 1)  # noqa: E731
+    starts = flat(obs, 0)
     if len(np.unique(starts, axis=0)) == 4 and whole.all():  # where resets are random, so is the one at the limit
-        resets = np.asarray(now.obs[:, LIMIT - 1]).reshape(4, -1)
+        resets = flat(now.obs, LIMIT - 1)
         assert not np.array_equal(resets, starts) and len(np.unique(resets, axis=0)) > 1
 
 
@@ -334,7 +348,7 @@ def test_unsupported_are_those_that_fail():
     for name in gymnax.UNSUPPORTED:
         with pytest.raises(Exception, match="urlopen|resolve|timed out|refused"):
             original.make(name)
-    assert set(SUITES) == {"gymnax", "brax", "rlzoo", "probe"}
+    assert set(SUITES) - set(EXTRAS) == {"gymnax", "brax", "rlzoo", "probe"}
 
 
 @pytest.mark.slow

@@ -11,11 +11,11 @@ from rlzoo.algorithms import ALGORITHMS
 from rlzoo.drivers import checkpoint, named, runfile
 from rlzoo.drivers.manifest import fingerprint, put, static
 from rlzoo.drivers.sweep import sweep
-from rlzoo.envs import adversarial, make, recipes, stochastic
+from rlzoo.envs import adversarial, make, randomised, recipes, stochastic
 from rlzoo.files import read_json
 from rlzoo.types import Algorithm, Env
 
-WRAPPERS: dict[str, Any] = {"stochastic": stochastic, "adversarial": adversarial}
+WRAPPERS: dict[str, Any] = {"stochastic": stochastic, "adversarial": adversarial, "randomised": randomised}
 
 
 class Restored(NamedTuple):

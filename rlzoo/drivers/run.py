@@ -1,6 +1,7 @@
 """Training with the batteries in: progress, evaluation, sinks, checkpoints, resume.
 
-A host loop over one compiled chunk of updates. Nothing in it is traced, and nothing traced calls back.
+A host loop over one compiled chunk of updates. Nothing in it is traced, and nothing traced calls back, but for
+environments that live on the host.
 """
 
 import functools
@@ -19,6 +20,7 @@ from rlzoo.drivers import train as training
 from rlzoo.drivers.devices import anywhere, on_host
 from rlzoo.drivers.evaluate import EVALUATION_SEED, Episodes, evaluate, normalised, refuse
 from rlzoo.drivers.manifest import manifest, other_numbers, refuse_other_task
+from rlzoo.drivers.outside import HostError, resumed_outside
 from rlzoo.drivers.sweep import swept
 from rlzoo.report import progress
 from rlzoo.report.sinks import Row, Sink, check_sink, open_sink
@@ -101,6 +103,7 @@ def run(
     Raises:
         ValueError: the directory holds a run already and ``resume`` is False; it is in use; the State that is there,
             or ``start``, is another algorithm's; ``sinks`` that need a directory, without one.
+        HostError: an environment on the host raised; the run is saved at the last whole update.
     """
     directory = None if directory is None else Path(directory)
     training.check_key(algo, key)
@@ -178,9 +181,14 @@ def run(
         if done == 0 or not resumed:  # where training begins belongs to every curve; its metrics are not there yet
             names = jax.eval_shape(algo.step, state, algo.hyper, algo.task)[1]
             report({name: np.full((1, *state.key.shape), np.nan, np.float32) for name in names})
-        enough = False
+        enough, chunk_of = False, training.resume if algo.env.host is None else resumed_outside
         while done < num_updates and not enough and not anywhere(stop.asked):
-            state, metrics = training.resume(algo, state, min(report_every, num_updates - done))
+            try:
+                state, metrics = chunk_of(algo, state, min(report_every, num_updates - done))
+            except HostError as error:
+                if saves:
+                    saves.save(error.state)
+                raise
             stop.begun = True  # it is compiled, and under way
             chunk = on_host(metrics)
             for failure in [*_failures(algo, chunk, done), *_broken(algo, state)]:

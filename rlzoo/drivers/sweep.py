@@ -16,6 +16,7 @@ import numpy as np
 from rlzoo import machine, names
 from rlzoo.algorithms import ALGORITHMS
 from rlzoo.algorithms.hyper import checked
+from rlzoo.envs import recipes
 from rlzoo.types import Algorithm
 
 NUMBER = 128  # bytes of memory that a number of a grid takes while it is made
@@ -58,6 +59,10 @@ def sweep(algo: Algorithm, hyper: Any = None, task: Any = None, in_lanes: int | 
     """
     if algo.num_hypers is not None:
         raise ValueError("this algorithm is a sweep already; sweep its `base` instead")
+    if algo.env.host is not None and not algo.offline:
+        raise ValueError(
+            f"{algo.env.name} steps on the host, one agent at a time; train it with rlzoo.run, or rlzoo.train"
+        )
     if in_lanes is not None and in_lanes < 1:
         raise ValueError(f"in_lanes={in_lanes}; it must be 1 or more")
     check_task(algo)
@@ -190,14 +195,14 @@ def check_task(algo: Algorithm) -> None:
     if algo.name not in ALGORITHMS and structures[0] != structures[1]:
         return  # one's own learns on what it likes
     swept_axes(algo.env.params, algo.task, "task")
-    for (path, own), given in zip(
-        jax.tree_util.tree_leaves_with_path(algo.env.params), jax.tree.leaves(algo.task), strict=True
-    ):
+    plain = recipes.default_params(algo.env)  # which `env.params` may have been replaced by
+    plain = plain if jax.tree.structure(plain) == structures[0] else algo.env.params
+    for (path, own), given in zip(jax.tree_util.tree_leaves_with_path(plain), jax.tree.leaves(algo.task), strict=True):
         if jnp.shape(own) != jnp.shape(given):
             raise ValueError(
                 f"task{jax.tree_util.keystr(path)} has shape {list(jnp.shape(given))}, and {algo.env.name} has "
                 f"{list(jnp.shape(own))}; one agent learns on one task; for one agent on each along a new axis, "
-                "rlzoo.sweep(algo, task=...)"
+                "rlzoo.sweep(algo, task=...); for one on all of them, rlzoo.envs.randomised"
             )
 
 

@@ -14,6 +14,7 @@ from rlzoo.envs import (
     brax,
     cartpole_balance,
     craftax,
+    gymnasium,
     gymnax,
     jumanji,
     navix,
@@ -27,16 +28,30 @@ from rlzoo.envs import (
     xminigrid,
 )
 from rlzoo.envs.adversarial import adversarial, with_adversary, with_protagonist
+from rlzoo.envs.randomised import randomised
 from rlzoo.envs.stochastic import stochastic
+from rlzoo.envs.to_gymnasium import to_gymnasium, to_gymnasium_vector
 from rlzoo.envs.vary import vary
 from rlzoo.names import unknown
 from rlzoo.types import Algorithm, Box, Env, Observation, TimeStep
 
-__all__ = ["adversarial", "make", "names", "stochastic", "vary", "with_adversary", "with_protagonist"]
+__all__ = [
+    "adversarial",
+    "make",
+    "names",
+    "randomised",
+    "stochastic",
+    "to_gymnasium",
+    "to_gymnasium_vector",
+    "vary",
+    "with_adversary",
+    "with_protagonist",
+]
 
 SUITES = {"gymnax": (gymnax,), "brax": (brax,), "rlzoo": (risky_point_mass, cartpole_balance), "probe": (probe,)}
 EXTRAS = {
     "craftax": (craftax,),
+    "gymnasium": (gymnasium,),
     "jumanji": (jumanji,),
     "navix": (navix,),
     "pgx": (pgx,),
@@ -113,12 +128,16 @@ ALLOWED = (
 
 
 def named(env: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """A name and its options as a record keeps them: of brax the backend is always said."""
+    """A name and its options as a record keeps them, also those behind the name; of brax the backend is always said."""
     suite, _, name = env.partition("/")
-    if suite != "brax":
+    if suite == "brax":
+        name, options = brax.named(name, options)
+        return f"brax/{name}", options
+    if suite not in EXTRAS:
         return env, dict(options)
-    name, options = brax.named(name, options)
-    return f"brax/{name}", options
+    name, *words = name.split(" ")
+    behind = dict([("impl", word) if word == "warp" else (word, True) for word in words])
+    return f"{suite}/{name}", behind | dict(options)
 
 
 def _own(env: Any, options: dict[str, Any]) -> Env:
@@ -166,7 +185,8 @@ def _mistaken(env: Any) -> str:
     if python := suites & {"gymnasium", "gym", "pettingzoo", "dm_env", "dm_control"}:
         return (
             f"{kind} is an environment of {python.pop()}, which steps in Python and cannot be compiled; take that of "
-            "gymnax or brax, or write its dynamics in JAX"
+            "gymnax or brax, or write its dynamics in JAX; or train one agent in it as it is, "
+            "rlzoo.envs.gymnasium.adapt(lambda: ..., name, horizon)"
         )
     missing = [name for name in ("reset", "step", "observation_space", "action_space") if not hasattr(env, name)]
     if missing and "brax" in suites:

@@ -57,4 +57,6 @@ def _remember(env: Env, calls: list[Call]) -> Env:
 def _is_plain(value: Any) -> bool:
     if isinstance(value, dict):
         return all(isinstance(key, str) and _is_plain(x) for key, x in value.items())
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
     return isinstance(value, str | int | float | None)

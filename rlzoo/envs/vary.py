@@ -68,6 +68,13 @@ def with_columns(env: Env, columns: Mapping[str, Sequence[float] | np.ndarray]) 
     return params
 
 
+def put(env: Env, params: Any, name: str, value: Any) -> Any:
+    """``params`` with one number by its name, which may be traced."""
+    for path, index in parameters(env.params)[name]:
+        params = _put(params, path, _get(params, path).at[index].set(value))
+    return params
+
+
 def parameters(params: Any) -> dict[str, list[Place]]:
     """What `vary` takes, and where each is."""
     if type(params).__module__.partition(".")[0] == "brax":  # what mjx reads, and what the other backends do
