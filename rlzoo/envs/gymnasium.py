@@ -149,7 +149,8 @@ def make(name: str, horizon: int | None = None, **kwargs: Any) -> Env:
     try:
         host = Host(build)
     except (ImportError, package.error.Error) as error:
-        raise ValueError(f"gymnasium/{name} cannot be made: {error}") from error
+        remedy = "; MuJoCo's need pip install 'rlzoo[gymnasium]'" if isinstance(error, ImportError) else ""
+        raise ValueError(f"gymnasium/{name} cannot be made: {error}{remedy}") from error
     return _adapted(host, f"gymnasium/{name}", horizon)
 
 
