@@ -39,13 +39,17 @@ for name, env in {
         ("worst", cells[name].min(0)),
     ):
         figures.append(report.returns_figures(f"{name}, {what}", scores)[1])
-    report.heatmap(f"runs/pendulum_{name}.png", values, values, cells[name].mean(-1).reshape(11, 11), title=name)
+    report.heatmap(
+        f"runs/pendulum_{name}.png",
+        ("length", values),
+        ("mass", values),
+        cells[name].mean(-1).reshape(11, 11),
+        title=name,
+    )
 gains = np.sort(cells["randomised"].mean(0) - cells["fixed"].mean(0))
-middle, low, high = report.paired(cells["fixed"].T, cells["randomised"].T, np.mean)
-note = (
-    f"{float(middle):.1f} ({float(low):.1f} to {float(high):.1f}), seed by seed {' '.join(f'{x:.0f}' for x in gains)}"
-)
-figures.append(report.Figure("gain on the grid, lower end", float(low), bar=">= 0", note=note))
+point, low, high = map(float, report.paired(cells["fixed"].T, cells["randomised"].T, np.mean))
+note = f"{point:.1f} ({low:.1f} to {high:.1f}), seed by seed {' '.join(f'{x:.0f}' for x in gains)}"
+figures.append(report.Figure("gain on the grid, lower end", low, bar=">= 0", note=note))
 print(*figures, sep="\n")
 if options.record:
     report.record(f"PPO on a randomised Pendulum, {options.steps // 1_000_000}M steps", figures)
