@@ -3,9 +3,9 @@
     python benchmarks/speed.py [--rounds 3] [--only "PPO CartPole"] [--scale 1] [--record]
 
 All train networks of the same sizes on batches of the same sizes; SBX on gymnasium's environments, which are other
-programs of the same or a like task. Each measurement is a process of its own, and libraries take turns: ours, Rejax,
-SBX, ours, … Ratios are taken round by round, and medians printed. Peers live in virtual environments of their own
-under .bench, which this script makes. `--scale` trains for longer, for faster machines.
+programs of the same or a like task; MuJoCo's HalfCheetah-v5, which steps in Python, is the same for both. Each
+measurement is a process of its own, and libraries take turns: ours, Rejax, SBX, ours, … Ratios are taken round by
+round, and medians printed. Peers live in virtual environments of their own under .bench, which this script makes. `--scale` trains for longer, for faster machines.
 """
 
 import argparse
@@ -40,7 +40,7 @@ class Task:
     algorithm: str
     sizes: dict[str, Any]
     updates: dict[int, int]  # of one repeat, by lanes
-    rlzoo: str  # the environment's name in each library
+    rlzoo: str  # the environment's name in each library; none: it is not measured
     rejax: str
     sbx: str
     env_options: dict[str, Any] = field(default_factory=dict)
@@ -52,6 +52,7 @@ class Task:
 
 
 SPRING = {"backend": "spring"}
+HOST = {"num_envs": 16, "num_steps": 128}  # environments that step in Python, for us and for SBX
 TASKS = (
     Task("PPO CartPole", "ppo", PPO, {1: 100, LANES: 4}, "gymnax/CartPole-v1", "CartPole-v1", "CartPole-v1"),
     Task(
@@ -75,6 +76,8 @@ TASKS = (
     ),
     Task("SAC Pendulum", "sac", SAC, {1: 600, LANES: 30}, "gymnax/Pendulum-v1", "Pendulum-v1", "Pendulum-v1"),
     Task("SAC hopper", "sac", SAC, {1: 600, LANES: 30}, "brax/hopper", "brax/hopper", "Hopper-v5", SPRING),
+    Task("PPO HalfCheetah-v5, host", "ppo", PPO | HOST, {1: 8}, "gymnasium/HalfCheetah-v5", "", "HalfCheetah-v5"),
+    Task("SAC HalfCheetah-v5, host", "sac", SAC, {1: 1_000}, "gymnasium/HalfCheetah-v5", "", "HalfCheetah-v5"),
 )
 LIBRARIES = ("rlzoo", "rejax", "sbx")
 
@@ -85,7 +88,7 @@ def measured(task: Task, library: str, lanes: int, scale: int) -> dict[str, Any]
     python = {"rlzoo": lambda: Path(sys.executable), "rejax": lambda: peers.rejax(gpu), "sbx": lambda: peers.sbx(gpu)}
     worker = {"rlzoo": "ours.py", "rejax": "with_rejax.py", "sbx": "with_sbx.py"}[library]
     updates = task.updates[lanes] * scale
-    if library == "sbx" and task.algorithm == "ppo":  # its loop in Python needs no long runs
+    if library == "sbx" and task.algorithm == "ppo" and task.rejax:  # its loop in Python needs no long runs
         updates = max(2, updates // 20)
     try:
         return peers.in_process([str(python[library]()), str(WORKERS / worker), task.case(lanes, updates, library)])
@@ -96,7 +99,8 @@ def measured(task: Task, library: str, lanes: int, scale: int) -> dict[str, Any]
 
 def rows_of(task: Task, rounds: int, scale: int) -> list[dict[str, Any]]:
     """Of each library and number of lanes one row of the table."""
-    sides = [(library, lanes) for lanes in (1, LANES) for library in LIBRARIES if lanes == 1 or library != "sbx"]
+    libraries = [library for library in LIBRARIES if getattr(task, library)]
+    sides = [(library, lanes) for lanes in task.updates for library in libraries if lanes == 1 or library != "sbx"]
     found: dict[tuple[str, int], list[dict[str, Any] | None]] = {side: [] for side in sides}
     for number in range(rounds):
         for side in sides:

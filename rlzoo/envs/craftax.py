@@ -13,6 +13,7 @@ from rlzoo.types import Env
 
 
 def names() -> tuple[str, ...]:
+    imported("craftax", "craftax")
     return tuple(f"Craftax-{kind}-v1" for kind in ("Symbolic", "Pixels", "Classic-Symbolic", "Classic-Pixels"))
 
 

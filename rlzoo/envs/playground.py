@@ -7,6 +7,7 @@ masses, friction, gains. Robots observe a state and, for critics, a privileged o
 import contextlib
 import copy
 import io
+import subprocess
 from typing import Any
 
 import jax
@@ -37,9 +38,9 @@ def make(
     if impl not in ("jax", "warp"):
         raise ValueError(f"impl={impl!r}; allowed are jax, warp")
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             raw = _registry().load(name, config_overrides={"impl": impl} | kwargs)
-    except (OSError, RuntimeError) as error:  # of git and of the network
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # of git and of the network
         raise ValueError(f"playground/{name} fetches its robot on first use, and could not: {error}") from error
     except KeyError as error:
         raise TypeError(f"make() got an unexpected keyword argument {error}") from error
