@@ -5,7 +5,8 @@
 All train networks of the same sizes on batches of the same sizes; SBX on gymnasium's environments, which are other
 programs of the same or a like task; MuJoCo's HalfCheetah-v5, which steps in Python, is the same for both. Each
 measurement is a process of its own, and libraries take turns: ours, Rejax, SBX, ours, … Ratios are taken round by
-round, and medians printed. Peers live in virtual environments of their own under .bench, which this script makes. `--scale` trains for longer, for faster machines.
+round, and medians printed. Peers live in virtual environments of their own under .bench, which this script makes.
+`--scale` trains for longer, for faster machines.
 """
 
 import argparse

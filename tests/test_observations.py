@@ -214,7 +214,7 @@ def test_cpl_clones_and_prefers_among_what_is_legal(tmp_path):
 
 def test_where_nothing_is_legal():
     """At a reset `make` says it; later all actions are taken for legal, finite, and counted."""
-    with pytest.raises(ValueError, match="own/bandit: reset allows none of its 2 actions; `legal` must allow one"):
+    with pytest.raises(ValueError, match="reset allows none of its actions, Discrete.n=2.; `legal` must allow one"):
         bandit([False, False], [0.0, 1.0])
     logits = jnp.array([[1.0, 2.0], [1.0, 2.0]])
     masks = jnp.array([[False, False], [False, True]])

@@ -41,7 +41,7 @@ from jaxtyping import Array, Bool, Float
 from rlzoo.algorithms.config import Preset, Presets, Structure
 from rlzoo.algorithms.hyper import Entropy, Positive, Rate, Share, filled, numbers
 from rlzoo.blocks import networks, optim, replay, rollout
-from rlzoo.blocks.distributions import MASKED, Categorical, TanhNormal, among_legal, finite, legal, pre_tanh
+from rlzoo.blocks.distributions import MASKED, Categorical, TanhNormal, among_legal, finite, legal, pre_tanh, reachable
 from rlzoo.types import Algorithm, Box, Discrete, Env, Space, Transition, environment
 
 LOG_STD = (-20.0, 2.0)  # bounds of the policy's, before the squashing; as in the authors' code
@@ -140,12 +140,6 @@ def temperature_loss(
     return jnp.exp(log_alpha) * (jax.lax.stop_gradient(entropy) - target_entropy)
 
 
-def reachable(obs: Any) -> Any:
-    """log n / log K where n of K actions are legal: a target entropy is the same share of what can be reached."""
-    allowed = legal(obs)
-    return 1.0 if allowed is None else jnp.log(allowed.sum(axis=-1)) / math.log(max(allowed.shape[-1], 2))
-
-
 def default_target_entropy(space: Space) -> float:
     """-A nats for continuous actions (arXiv:1812.05905, Table 1), 0.98 log K for discrete ones (arXiv:1910.07207)."""
     return 0.98 * math.log(space.n) if isinstance(space, Discrete) else -float(math.prod(space.shape))
@@ -176,7 +170,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
 
     def distribution(params, obs):
         head = actor_net.apply(params, networks.public(obs))
-        if isinstance(space, Discrete):
+        if not isinstance(space, Box):
             return among_legal(Categorical(head), obs)
         mean, log_std = jnp.split(head, 2, axis=-1)
         return TanhNormal(mean, jnp.clip(log_std, *LOG_STD), jnp.ravel(space.low), jnp.ravel(space.high))

@@ -95,6 +95,12 @@ def legal(obs: Any) -> Bool[Array, "*B K"] | None:
     return _some(obs.legal)
 
 
+def reachable(obs: Any) -> Any:
+    """log n / log K where n of K actions are legal: the share of the largest entropy that can be reached there."""
+    allowed = legal(obs)
+    return 1.0 if allowed is None else jnp.log(allowed.sum(axis=-1)) / math.log(max(allowed.shape[-1], 2))
+
+
 def among_legal(policy: Any, obs: Any) -> Any:
     """A policy at ``obs`` without the actions that may not be taken; as it is where nothing is said of them."""
     if not isinstance(obs, Observation) or obs.legal is None:

@@ -318,8 +318,9 @@ def check_for(dataset: Dataset, env: Env, who: str) -> None:
             "give the environment that it was recorded in"
         )
     masks = isinstance(env.obs_space, Observation) and env.obs_space.legal is not None
-    if masks != (dataset.legal is not None) or (masks and dataset.legal.shape[1:] != (num_choices(space),)):
-        kind = "no masks of legal actions" if dataset.legal is None else f"masks {list(dataset.legal.shape[1:])}"
+    given = None if dataset.legal is None else dataset.legal.shape[1:]
+    if given != ((num_choices(space),) if masks else None):
+        kind = "no masks of legal actions" if given is None else f"masks {list(given)}"
         raise ValueError(f"{what} has {kind}, {env.name} has {'some' if masks else 'none'}; record it there again")
     for key in ("obs", "reward", "next_obs"):
         finite(np.asarray(getattr(dataset, key)), what, key)

@@ -37,7 +37,7 @@ def resumed_outside(algo: Algorithm, state: Any, num_updates: int) -> Any:
     except Exception as error:
         if host.error is None:
             raise
-        cause, calls = host.error, algo.steps_per_update // kept.envs.state.count.shape[-1]  # an update
+        cause, calls = host.error, algo.steps_per_update // kept.envs.state.steps.shape[-1]  # an update
         whole = len(host.recorded) // calls
         host.repeat(whole * calls)
         state = resume(algo, kept, whole)[0] if whole else kept

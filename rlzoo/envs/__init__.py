@@ -254,7 +254,7 @@ def _check_reset(env: Env) -> tuple[Any, Any]:
         seen, _ = jax.jit(env.reset)(jax.random.key(0), env.params)
         if not isinstance(seen.legal, jax.core.Tracer) and not seen.legal.any():
             raise ValueError(
-                f"{env.name}: reset allows none of its {env.action_space.n} actions; `legal` must allow one"
+                f"{env.name}: reset allows none of its actions, {env.action_space}; `legal` must allow one"
             )
     return obs, state
 

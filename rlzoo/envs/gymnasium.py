@@ -26,7 +26,7 @@ class State(NamedTuple):
     """What the program holds of an environment that lives on the host."""
 
     session: jax.Array  # int32[], the group that it belongs to
-    count: jax.Array  # int32[], steps of the group so far
+    steps: jax.Array  # int32[], of the group so far
     obs: Any  # what it showed last: the next observation, should the group be gone
 
 
@@ -35,7 +35,7 @@ class Host:
 
     def __init__(self, build: Callable[[], Any]) -> None:
         self.build, self.first = build, build()
-        self.numbers, self.groups = itertools.count(1), {}
+        self.numbers, self.groups = itertools.count(1), dict[int, list[Any]]()
         self.error: Exception | None = None
         self.recorded: list[Any] | None = None  # what steps gave since `remember`
         self.replayed: list[Any] = []
@@ -189,7 +189,7 @@ def _adapted(host: Host, name: str, horizon: int) -> Env:
 
     def step(key: jax.Array, state: State, action: jax.Array, params: Any) -> tuple[State, TimeStep]:
         shapes = (number, number, *shown, real, flag, flag, *shown)
-        found = asked(host.step, shapes, state.session, state.count, *state.obs, action)
+        found = asked(host.step, shapes, state.session, state.steps, *state.obs, action)
         (session, count), rest, n = found[:2], found[2:], len(shown)
         obs, (reward, terminated, truncated), true = rest[:n], rest[n : n + 3], rest[n + 3 :]
         now = TimeStep(observe(whole(obs)), reward, terminated, truncated, observe(whole(true)))

@@ -81,7 +81,7 @@ def make(name: str, horizon: int | None = None, cached_reset: bool = False, **kw
 
 def _actions(name: str, spec: Any, mask: tuple[int, ...] | None) -> tuple[Space, Any]:
     """The space of actions, and what of it the environment takes; ``mask``: the shape of what says which are legal."""
-    if np.ndim(getattr(spec, "num_values", None)) == 1:
+    if np.ndim(getattr(spec, "num_values", 0)) == 1:
         sizes = tuple(int(n) for n in spec.num_values)
         if mask is None or mask == (len(sizes), sizes[0]):  # of each number apart
             return MultiDiscrete(sizes), lambda action: action

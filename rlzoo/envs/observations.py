@@ -94,6 +94,7 @@ def _joined(arrays: list[jax.Array], flat: bool) -> jax.Array:
 
 def _box(shape: Any) -> Box:
     """All that an array of its type can hold."""
+    ends: tuple[float, float]
     if shape.dtype == bool:
         ends = False, True
     elif jnp.issubdtype(shape.dtype, jnp.integer):

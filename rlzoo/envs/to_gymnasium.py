@@ -16,18 +16,19 @@ def to_gymnasium(env: Env) -> Any:
     Observations of several arrays are a dict, with the mask of legal actions under ``action_mask`` too. ``params`` of
     the object are the environment's parameters, and may be replaced.
     """
-    gymnasium = imported("gymnasium", "gymnasium")
+    gymnasium: Any = imported("gymnasium", "gymnasium")
     environment(env, "to_gymnasium")
 
     class Adapted(gymnasium.Env):
-        metadata = {"render_modes": []}  # noqa: RUF012 - as gymnasium has it
+        metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - as gymnasium has it
 
         def __init__(self) -> None:
             self.params = env.params
             self.observation_space = _space(gymnasium, env.obs_space)
             self.action_space = _space(gymnasium, env.action_space)
             self._reset, self._step = jax.jit(env.reset), jax.jit(env.step)
-            self._key = self._state = None
+            self._key: Any = None
+            self._state: Any = None
 
         def reset(
             self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -60,7 +61,7 @@ def to_gymnasium_vector(env: Env, num_envs: int) -> Any:
 
     As gymnasium has it in the mode SAME_STEP, the true last observations are in ``info["final_obs"]``.
     """
-    gymnasium = imported("gymnasium", "gymnasium")
+    gymnasium: Any = imported("gymnasium", "gymnasium")
     environment(env, "to_gymnasium_vector")
     if num_envs < 1:
         raise ValueError(f"num_envs={num_envs}; it must be 1 or more")
@@ -77,7 +78,8 @@ def to_gymnasium_vector(env: Env, num_envs: int) -> Any:
             self.action_space = batch(self.single_action_space, num_envs)
             self._reset = jax.jit(jax.vmap(env.reset, (0, None)))
             self._step = jax.jit(jax.vmap(env.step, (0, 0, 0, None)))
-            self._key = self._state = None
+            self._key: Any = None
+            self._state: Any = None
 
         def reset(
             self, *, seed: int | None = None, options: dict[str, Any] | None = None
