@@ -10,6 +10,40 @@ from rlzoo.envs.suites import imported
 from rlzoo.types import Box, Discrete, Env, MultiDiscrete, Observation, environment
 
 
+class _Played:
+    """One environment, or several, played from Python: compiled, with keys of their own."""
+
+    def __init__(self, env: Env, num_envs: int | None = None) -> None:
+        several = (lambda key: jax.random.split(key, num_envs)) if num_envs else lambda key: key
+        mapped = jax.vmap if num_envs else lambda function, axes: function
+        self.dtype = jnp.float32 if isinstance(env.action_space, Box) else jnp.int32
+        self.now: Any = None  # key, and the environments' states
+
+        @jax.jit
+        def begin(key: jax.Array, params: Any) -> tuple[Any, Any]:
+            key, reset_key = jax.random.split(key)
+            obs, state = mapped(env.reset, (0, None))(several(reset_key), params)
+            return (key, state), obs
+
+        @jax.jit
+        def go_on(now: Any, action: jax.Array, params: Any) -> tuple[Any, Any]:
+            key, step_key = jax.random.split(now[0])
+            state, seen = mapped(env.step, (0, 0, 0, None))(several(step_key), now[1], action, params)
+            return (key, state), seen
+
+        self._begin, self._go_on = begin, go_on
+
+    def reset(self, random: np.random.Generator, params: Any) -> Any:
+        self.now, obs = self._begin(jax.random.key(int(random.integers(2**31))), params)
+        return _shown(obs)
+
+    def step(self, action: Any, params: Any) -> Any:
+        if self.now is None:
+            raise imported("gymnasium", "gymnasium").error.ResetNeeded("call reset() before step()")
+        self.now, seen = self._go_on(self.now, np.asarray(action, self.dtype), params)
+        return jax.device_get(seen)
+
+
 def to_gymnasium(env: Env) -> Any:
     """A `gymnasium.Env` of ours: one environment, without resets of its own, `reset` and `step` compiled.
 
@@ -23,32 +57,17 @@ def to_gymnasium(env: Env) -> Any:
         metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - as gymnasium has it
 
         def __init__(self) -> None:
-            self.params = env.params
+            self.params, self._played = env.params, _Played(env)
             self.observation_space = _space(gymnasium, env.obs_space)
             self.action_space = _space(gymnasium, env.action_space)
-            self._reset, self._step = jax.jit(env.reset), jax.jit(env.step)
-            self._key: Any = None
-            self._state: Any = None
 
-        def reset(
-            self, *, seed: int | None = None, options: dict[str, Any] | None = None
-        ) -> tuple[Any, dict[str, Any]]:
+        def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
             super().reset(seed=seed)
-            self._key = jax.random.key(int(self.np_random.integers(2**31)))
-            obs, self._state = self._reset(self._next(), self.params)
-            return _shown(obs), {}
+            return self._played.reset(self.np_random, self.params), {}
 
         def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-            if self._state is None:
-                raise gymnasium.error.ResetNeeded("call reset() before step()")
-            given = jnp.asarray(action, jnp.float32 if isinstance(env.action_space, Box) else jnp.int32)
-            self._state, now = self._step(self._next(), self._state, given, self.params)
-            terminated, truncated = bool(now.terminated), bool(now.truncated)
-            return _shown(now.next_obs), float(now.reward), terminated, truncated, {}
-
-        def _next(self) -> jax.Array:
-            self._key, key = jax.random.split(self._key)
-            return key
+            now = self._played.step(action, self.params)
+            return _shown(now.next_obs), float(now.reward), bool(now.terminated), bool(now.truncated), {}
 
     made = Adapted()
     name = f"rlzoo-{env.name.replace('/', '-').replace(' ', '-')}-v0"
@@ -71,41 +90,25 @@ def to_gymnasium_vector(env: Env, num_envs: int) -> Any:
         metadata = {"render_modes": [], "autoreset_mode": gymnasium.vector.AutoresetMode.SAME_STEP}  # noqa: RUF012
 
         def __init__(self) -> None:
-            self.num_envs, self.params = num_envs, env.params
+            self.num_envs, self.params, self._played = num_envs, env.params, _Played(env, num_envs)
             self.single_observation_space = _space(gymnasium, env.obs_space)
             self.single_action_space = _space(gymnasium, env.action_space)
             self.observation_space = batch(self.single_observation_space, num_envs)
             self.action_space = batch(self.single_action_space, num_envs)
-            self._reset = jax.jit(jax.vmap(env.reset, (0, None)))
-            self._step = jax.jit(jax.vmap(env.step, (0, 0, 0, None)))
-            self._key: Any = None
-            self._state: Any = None
 
-        def reset(
-            self, *, seed: int | None = None, options: dict[str, Any] | None = None
-        ) -> tuple[Any, dict[str, Any]]:
+        def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
             super().reset(seed=seed)
-            self._key = jax.random.key(int(self.np_random.integers(2**31)))
-            obs, self._state = self._reset(self._next(), self.params)
-            return _shown(obs), {}
+            return self._played.reset(self.np_random, self.params), {}
 
         def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-            if self._state is None:
-                raise gymnasium.error.ResetNeeded("call reset() before step()")
-            given = jnp.asarray(actions, jnp.float32 if isinstance(env.action_space, Box) else jnp.int32)
-            self._state, now = self._step(self._next(), self._state, given, self.params)
-            terminated, truncated = np.array(now.terminated), np.array(now.truncated)
-            done, info = terminated | truncated, {}
+            now = self._played.step(actions, self.params)
+            done, info = now.terminated | now.truncated, {}
             if done.any():
                 last = np.full(num_envs, None, object)
                 for i in np.flatnonzero(done):
                     last[i] = _shown(jax.tree.map(lambda x, i=i: x[i], now.next_obs))
                 info = {"final_obs": last, "_final_obs": done, "final_info": {}, "_final_info": done}
-            return _shown(now.obs), np.array(now.reward, np.float64), terminated, truncated, info
-
-        def _next(self) -> jax.Array:
-            self._key, key = jax.random.split(self._key)
-            return jax.random.split(key, num_envs)
+            return _shown(now.obs), now.reward.astype(np.float64), now.terminated, now.truncated, info
 
     return Adapted()
 
