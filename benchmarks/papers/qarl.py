@@ -117,6 +117,16 @@ for trial in ("fresh adversary", "grid"):
     for other, above in (("SAC", True), ("RARL", False)):
         if {"QARL", other} <= set(rows):
             figures.append(gain(f"{trial}, QARL less {other}", rows["QARL"], rows[other], above))
+if (log := home / "QARL" / "log.csv").exists():  # the curriculum's course, and how strong the adversary is by then
+    for what, name in {
+        "shape": "curriculum/shape",
+        "return": "episode/return",
+        "discounted": "curriculum/return",
+    }.items():
+        at, course = report.series(log, name)  # [K], [K, 1, S]
+        means, when = course[:, 0].mean(-1), at * ITERATIONS // at[-1]
+        said = ", ".join(f"{y:.3g} after {x}" for x, y in zip(when[::4], means[::4], strict=True))
+        figures.append(report.Figure(f"QARL in training, {what}", float(means[-1]), note=f"iterations: {said}"))
 print(*figures, sep="\n")
 if options.record:
     print(report.record(f"QARL's own test: {options.task}, {size}", figures))
