@@ -54,8 +54,8 @@ class Box(NamedTuple):
             action = 2.0 * (action - self.low) / (self.high - self.low) - 1.0
         return action.reshape(*action.shape[: action.ndim - len(self.shape)], -1)
 
-    def sample(self, key: jax.Array) -> jax.Array:
-        """Uniform on a bounded box; standard normal on an unbounded one."""
+    def sample(self, key: jax.Array, legal: Any = None) -> jax.Array:
+        """Uniform on a bounded box; standard normal on an unbounded one. Nothing in it is illegal."""
         if not self.bounded:
             return jax.random.normal(key, self.shape)
         return jax.random.uniform(key, self.shape, minval=self.low, maxval=self.high)
@@ -98,8 +98,11 @@ class Discrete(NamedTuple):
     def to_policy(self, action: jax.Array) -> jax.Array:
         return action
 
-    def sample(self, key: jax.Array) -> jax.Array:
-        return jax.random.randint(key, (), 0, self.n)
+    def sample(self, key: jax.Array, legal: Any = None) -> jax.Array:
+        """Uniform, of those that are ``legal``, bool[n], if it is given."""
+        if legal is None:
+            return jax.random.randint(key, (), 0, self.n)
+        return jax.random.categorical(key, jnp.where(legal | ~legal.any(), 0.0, -jnp.inf))
 
     def contains(self, x: jax.Array) -> jax.Array:
         return jnp.all((x >= 0) & (x < self.n))
@@ -130,8 +133,13 @@ class MultiDiscrete(NamedTuple):
     def to_policy(self, action: jax.Array) -> jax.Array:
         return action
 
-    def sample(self, key: jax.Array) -> jax.Array:
-        return jax.random.randint(key, self.shape, 0, jnp.array(self.n))
+    def sample(self, key: jax.Array, legal: Any = None) -> jax.Array:
+        """Uniform, of those that are ``legal``, bool[sum of n], if it is given."""
+        if legal is None:
+            return jax.random.randint(key, self.shape, 0, jnp.array(self.n))
+        parts = jnp.split(legal, np.cumsum(self.n)[:-1])
+        keys = jax.random.split(key, len(self.n))
+        return jnp.stack([Discrete(len(x)).sample(key, x) for key, x in zip(keys, parts, strict=True)])
 
     def contains(self, x: jax.Array) -> jax.Array:
         return jnp.all((x >= 0) & (x < jnp.array(self.n)))

@@ -212,6 +212,26 @@ def test_cpl_clones_and_prefers_among_what_is_legal(tmp_path):
         cpl.make(env, cpl.Config(), unmasked)
 
 
+def test_noise_and_stickiness_keep_to_what_is_legal():
+    """The mask changes sides at every step: neither a random action nor the last one breaks it."""
+
+    def look(time):
+        return Observation(vector=jnp.ones(1), legal=jnp.arange(4) % 2 == time % 2)
+
+    reset, step = with_episodes(
+        lambda key, params: (look(0), jnp.int32(0)),
+        lambda key, time, action, params: (time + 1, look(time + 1), jnp.float32(action % 2 == time % 2), False),
+        50,
+    )
+    space = bandit([True] * 4, [0.0] * 4).obs_space
+    env = rlzoo.envs.make(Env("own/sides", reset, step, (), space, Discrete(4), 50))
+    noisy = rlzoo.envs.stochastic(env, action_noise=0.7, sticky=0.7)
+    acts = lambda obs, key: jnp.argmax(obs.legal, axis=-1)  # noqa: E731
+    for policy in (acts, None):
+        dataset = collect(noisy, policy, KEY, 400, 4)
+        assert (dataset.reward == 1.0).all()
+
+
 def test_where_nothing_is_legal():
     """At a reset `make` says it; later all actions are taken for legal, finite, and counted."""
     with pytest.raises(ValueError, match="reset allows none of its actions, Discrete.n=2.; `legal` must allow one"):

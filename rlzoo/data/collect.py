@@ -11,9 +11,8 @@ import numpy as np
 
 from rlzoo import machine
 from rlzoo.blocks import networks, rollout
-from rlzoo.blocks.distributions import legal
 from rlzoo.data.dataset import About, Dataset, array_shape, finite
-from rlzoo.types import Discrete, Env, Observation, Transition, environment
+from rlzoo.types import Env, Observation, Transition, environment
 
 Policy = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -65,10 +64,8 @@ def collect(
 
 def at_random(env: Env, obs: Any, key: jax.Array) -> jax.Array:
     """Uniform actions [N, ...] in each of N environments, of those that are legal."""
-    number = len(jax.tree.leaves(obs)[0])
-    if (allowed := legal(obs)) is not None and isinstance(env.action_space, Discrete):
-        return jax.random.categorical(key, jnp.where(allowed, 0.0, -jnp.inf))
-    return jax.vmap(env.action_space.sample)(jax.random.split(key, number))
+    keys = jax.random.split(key, len(jax.tree.leaves(obs)[0]))
+    return jax.vmap(env.action_space.sample)(keys, obs.legal if isinstance(obs, Observation) else None)
 
 
 def from_replay(env: Env, replay: Transition, written: int, num_envs: int = 1, about: About = About()) -> Dataset:

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rlzoo.envs import recipes
-from rlzoo.types import Box, Env, environment
+from rlzoo.types import Box, Env, MultiDiscrete, Observation, Space, environment
 
 
 class Params(NamedTuple):
@@ -23,6 +24,7 @@ class State(NamedTuple):
     env: Any
     last_action: jax.Array
     started: jax.Array  # bool[], there is a last action in this episode
+    legal: Any  # bool[K], which actions may be taken now; None: nothing is said of it
 
 
 def stochastic(env: Env, reward_noise: float = 0.0, action_noise: float = 0.0, sticky: float = 0.0) -> Env:
@@ -45,12 +47,15 @@ def stochastic(env: Env, reward_noise: float = 0.0, action_noise: float = 0.0, s
         raise ValueError(f"{env.name}: its action box is unbounded, so that action noise has no unit; wrap the actions")
     params = Params(env.params, *(jnp.float32(value) for value in given.values()))
 
-    def disturb(key, action, strength):
+    def legal(obs):
+        return obs.legal if isinstance(obs, Observation) else None
+
+    def disturb(key, action, strength, legal):
         random_key, choice_key = jax.random.split(key)
         if isinstance(space, Box):
             noise = strength * 0.5 * (space.high - space.low) * jax.random.normal(random_key, action.shape)
             return jnp.where(strength > 0.0, jnp.clip(action + noise, space.low, space.high), action)
-        return jnp.where(jax.random.bernoulli(choice_key, strength), space.sample(random_key), action)
+        return jnp.where(jax.random.bernoulli(choice_key, strength), space.sample(random_key, legal), action)
 
     def blank_action():
         shape = jax.eval_shape(space.sample, jax.random.key(0))
@@ -58,16 +63,26 @@ def stochastic(env: Env, reward_noise: float = 0.0, action_noise: float = 0.0, s
 
     def reset(key, params):
         obs, inner = env.reset(key, params.env)
-        return obs, State(inner, blank_action(), jnp.array(False))
+        return obs, State(inner, blank_action(), jnp.array(False), legal(obs))
 
     def step(key, state, action, params):
         sticky_key, action_key, reward_key, env_key = jax.random.split(key, 4)
         stuck = state.started & jax.random.bernoulli(sticky_key, params.sticky)
+        if state.legal is not None:  # what may not be taken again is not
+            stuck &= _may(space, state.last_action, state.legal)
         action = jnp.where(stuck, state.last_action, action).astype(state.last_action.dtype)
-        inner, now = env.step(env_key, state.env, disturb(action_key, action, params.action_noise), params.env)
+        inner, now = env.step(
+            env_key, state.env, disturb(action_key, action, params.action_noise, state.legal), params.env
+        )
         reward = now.reward + params.reward_noise * jax.random.normal(reward_key)
         started = ~(now.terminated | now.truncated)
-        return State(inner, action, started), now._replace(reward=reward)
+        return State(inner, action, started, legal(now.obs)), now._replace(reward=reward)
 
     noisy = env._replace(name=f"{env.name} stochastic", reset=reset, step=step, params=params)
     return recipes.wrapped(noisy, env, "stochastic", **{name: float(value) for name, value in given.items()})
+
+
+def _may(space: Space, action: jax.Array, legal: jax.Array) -> jax.Array:
+    """Whether an action is legal; of several numbers, whether all are."""
+    starts = np.cumsum([0, *space.n[:-1]]) if isinstance(space, MultiDiscrete) else 0
+    return legal[starts + action].all()
