@@ -174,6 +174,11 @@ class Observation(NamedTuple):
         return Observation(*(None if x is None else x.shape for x in self))
 
 
+def mask_of(obs: Any) -> Any:
+    """`Observation.legal` of what is seen, or its `Box` of a space; None where there is none."""
+    return obs.legal if isinstance(obs, Observation) else None
+
+
 class TimeStep(NamedTuple):
     """What one environment step shows. ``terminated`` stops bootstrapping; ``terminated | truncated`` resets."""
 

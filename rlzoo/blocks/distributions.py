@@ -9,7 +9,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from rlzoo.types import Observation
+from rlzoo.types import mask_of
 
 
 @runtime_checkable
@@ -90,9 +90,8 @@ class Categoricals:
 
 def legal(obs: Any) -> Bool[Array, "*B K"] | None:
     """Which actions may be taken, all where none may; None where observations say nothing of it."""
-    if not isinstance(obs, Observation) or obs.legal is None:
-        return None
-    return _some(obs.legal)
+    mask = mask_of(obs)
+    return None if mask is None else _some(mask)
 
 
 def reachable(obs: Any) -> Any:
@@ -103,10 +102,11 @@ def reachable(obs: Any) -> Any:
 
 def among_legal(policy: Any, obs: Any) -> Any:
     """A policy at ``obs`` without the actions that may not be taken; as it is where nothing is said of them."""
-    if not isinstance(obs, Observation) or obs.legal is None:
+    mask = mask_of(obs)
+    if mask is None:
         return policy
     sizes = policy.sizes if isinstance(policy, Categoricals) else (policy.logits.shape[-1],)
-    parts = jnp.split(obs.legal, np.cumsum(sizes)[:-1], axis=-1)
+    parts = jnp.split(mask, np.cumsum(sizes)[:-1], axis=-1)
     allowed = jnp.concatenate([_some(part) for part in parts], axis=-1)
     masked = jnp.where(allowed, policy.logits, -jnp.inf)
     return Categoricals(masked, sizes) if isinstance(policy, Categoricals) else Categorical(masked)

@@ -35,7 +35,6 @@ def update(moments: Any, batch: Any) -> Any:
     """
     if isinstance(moments, Observation):
         return Observation(*(None if m is None else update(m, x) for m, x in zip(moments, batch, strict=True)))
-    batch = batch if jnp.issubdtype(batch.dtype, jnp.floating) else batch.astype(jnp.float32)
     axes = tuple(range(batch.ndim - moments.mean.ndim))
     batch_samples = jnp.float32(batch.size // max(moments.mean.size, 1))
     batch_mean, batch_var = jnp.mean(batch, axes), jnp.var(batch, axes)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlzoo.types import Env, Observation, TimeStep, Transition
+from rlzoo.types import Env, TimeStep, Transition, mask_of
 
 
 class Envs(NamedTuple):
@@ -39,8 +39,8 @@ def episode_metrics(ended: Ended, obs: Any = None) -> dict[str, jax.Array]:
     """Sums over all that ended; the host divides. Where ``obs`` say what is legal, in how many nothing was."""
     names = ("episode/return_sum", "episode/length_sum", "episode/count")
     found = {name: x.sum() for name, x in zip(names, ended, strict=True)}
-    if isinstance(obs, Observation) and obs.legal is not None:
-        found["episode/nothing_legal"] = jnp.sum(~obs.legal.any(axis=-1), dtype=jnp.float32)
+    if (mask := mask_of(obs)) is not None:
+        found["episode/nothing_legal"] = jnp.sum(~mask.any(axis=-1), dtype=jnp.float32)
     return found
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from rlzoo import machine
 from rlzoo.blocks import networks, rollout
 from rlzoo.data.dataset import About, Dataset, array_shape, finite
-from rlzoo.types import Env, Observation, Transition, environment
+from rlzoo.types import Env, Transition, environment, mask_of
 
 Policy = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -44,9 +44,8 @@ def collect(
         raise ValueError(
             f"num_rows={num_rows} is no multiple of num_envs={num_envs}, 1 or more; every environment takes its share"
         )
-    row = (
-        2 * math.prod(array_shape(env, "a dataset")) + math.prod(env.action_space.shape) + 2
-    )  # numbers, next_obs among them
+    seen = math.prod(array_shape(env, "a dataset"))
+    row = 2 * seen + math.prod(env.action_space.shape) + 2  # numbers, next_obs among them
     machine.refuse_more("rows", num_rows, 2 * 4 * row)  # as they are recorded, and then side by side
     act = policy or partial(at_random, env)
     steps = num_rows // num_envs
@@ -65,7 +64,7 @@ def collect(
 def at_random(env: Env, obs: Any, key: jax.Array) -> jax.Array:
     """Uniform actions [N, ...] in each of N environments, of those that are legal."""
     keys = jax.random.split(key, len(jax.tree.leaves(obs)[0]))
-    return jax.vmap(env.action_space.sample)(keys, obs.legal if isinstance(obs, Observation) else None)
+    return jax.vmap(env.action_space.sample)(keys, mask_of(obs))
 
 
 def from_replay(env: Env, replay: Transition, written: int, num_envs: int = 1, about: About = About()) -> Dataset:
@@ -96,7 +95,7 @@ def from_replay(env: Env, replay: Transition, written: int, num_envs: int = 1, a
 
 def _dataset(rows: Transition, steps: int, about: About) -> Dataset:
     """Of rows by environment, ``steps`` of each: the last one is cut."""
-    masks = rows.obs.legal if isinstance(rows.obs, Observation) else None
+    masks = mask_of(rows.obs)
     arrays = (jnp.asarray(networks.seen(networks.public(x)), jnp.float32) for x in (rows.obs, rows.next_obs))
     rows = rows._replace(**dict(zip(("obs", "next_obs"), arrays, strict=True)))
     for key in ("obs", "action", "reward", "next_obs"):

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from rlzoo.machine import SHARE, device_memory, in_bytes
-from rlzoo.types import Discrete, Env, Observation, Transition, num_choices
+from rlzoo.types import Discrete, Env, Observation, Transition, mask_of, num_choices
 
 
 class About(NamedTuple):
@@ -192,7 +192,7 @@ def checked(arrays: dict[str, np.ndarray], about: About, where: str) -> Dataset:
         shapes = [list(arrays[key].shape) for key in ("obs", "next_obs")]
         raise ValueError(f"{where}: obs has shape {shapes[0]}, next_obs {shapes[1]}; they must be equal")
     fits(sum(arrays[key].size for key in ("obs", "action", "reward", "next_obs")), where)  # before anything is copied
-    for key in {"terminated", "last", "legal"} & set(arrays):
+    for key in [x for x in ("terminated", "last", "legal") if x in arrays]:
         arrays[key] = flags(arrays[key], where, key)
     discrete = np.issubdtype(arrays["action"].dtype, np.integer)
     for key in ("obs", "reward", "next_obs") if discrete else ("obs", "action", "reward", "next_obs"):
@@ -317,7 +317,7 @@ def check_for(dataset: Dataset, env: Env, who: str) -> None:
             f"{what} has observations {list(dataset.obs.shape[1:])}, {env.name} {list(shape)}; "
             "give the environment that it was recorded in"
         )
-    masks = isinstance(env.obs_space, Observation) and env.obs_space.legal is not None
+    masks = mask_of(env.obs_space) is not None
     given = None if dataset.legal is None else dataset.legal.shape[1:]
     if given != ((num_choices(space),) if masks else None):
         kind = "no masks of legal actions" if given is None else f"masks {list(given)}"

@@ -33,7 +33,7 @@ from rlzoo.envs.stochastic import stochastic
 from rlzoo.envs.to_gymnasium import to_gymnasium, to_gymnasium_vector
 from rlzoo.envs.vary import vary
 from rlzoo.names import unknown
-from rlzoo.types import Algorithm, Box, Env, Observation, TimeStep
+from rlzoo.types import Algorithm, Box, Env, Observation, TimeStep, mask_of
 
 __all__ = [
     "adversarial",
@@ -153,9 +153,10 @@ def _own(env: Any, options: dict[str, Any]) -> Env:
     if params is None and not hasattr(env, "default_params"):
         raise ValueError(f"{type(env).__name__} has no default_params; give them: make(env, params=...)")
     params = env.default_params if params is None else params
+    adapter = gymnax.adapt_old if gymnax.is_old(env, params) else gymnax.adapt
     name = f"own/{getattr(env, 'name', type(env).__name__)}"
     try:
-        adapted = gymnax.adapt(env, params, name)
+        adapted = adapter(env, params, name)
     except Exception as error:  # of a user's own spaces
         if str(error).startswith(name):
             raise
@@ -250,9 +251,9 @@ def _check_reset(env: Env) -> tuple[Any, Any]:
     obs, state = _traced(env, "reset", env.reset, jax.random.key(0), env.params)
     if (given := _said(obs)) != (wanted := _said(env.obs_space)):
         raise ValueError(f"{env.name}: reset gives obs {given}; the observation space says {wanted}")
-    if isinstance(obs, Observation) and obs.legal is not None:
-        seen, _ = jax.jit(env.reset)(jax.random.key(0), env.params)
-        if not isinstance(seen.legal, jax.core.Tracer) and not seen.legal.any():
+    if mask_of(obs) is not None:
+        mask = mask_of(jax.jit(env.reset)(jax.random.key(0), env.params)[0])
+        if not isinstance(mask, jax.core.Tracer) and not mask.any():
             raise ValueError(
                 f"{env.name}: reset allows none of its actions, {env.action_space}; `legal` must allow one"
             )

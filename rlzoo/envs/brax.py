@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlzoo.envs.episodes import with_episodes
+from rlzoo.envs.episodes import typed_as, with_episodes
 from rlzoo.types import Box, Env
 
 BACKENDS = ("generalized", "positional", "spring", "mjx")
@@ -90,8 +90,7 @@ def make(name: str, backend: str = DEFAULT, horizon: int = 1_000, cached_reset: 
             # Copies: brax writes into the dicts that it is given.
             given = state.replace(info=dict(state.info), metrics=dict(state.metrics))
             new = under(params).step(given, action)
-        new_state = jax.tree.map(lambda x, old: jnp.asarray(x, old.dtype), new, state)
-        return new_state, new.obs, jnp.asarray(new.reward, jnp.float32), new.done > 0.5
+        return typed_as(state, new), new.obs, jnp.asarray(new.reward, jnp.float32), new.done > 0.5
 
     obs, _ = jax.eval_shape(reset, jax.random.key(0), params)
     if isinstance(obs, dict):

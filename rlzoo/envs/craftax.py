@@ -8,7 +8,7 @@ that is most of the time. ``cached_reset`` replays each environment's first worl
 from typing import Any
 
 from rlzoo.envs.gymnax import adapt_old
-from rlzoo.envs.suites import imported
+from rlzoo.envs.suites import imported, known
 from rlzoo.types import Env
 
 
@@ -25,8 +25,7 @@ def make(name: str, horizon: int = 10_000, cached_reset: bool = False, **kwargs:
         kwargs: fields of the game's ``EnvParams``, such as ``god_mode``.
     """
     env = imported("craftax", "craftax.craftax_env").make_craftax_env_from_name(name, auto_reset=False)
-    if unknown := set(kwargs) - set(env.default_params.__dataclass_fields__):
-        raise TypeError(f"make() got an unexpected keyword argument '{min(unknown)}'")
+    known(kwargs, env.default_params.__dataclass_fields__)
     params = env.default_params.replace(max_timesteps=horizon, **kwargs)
     title = f"craftax/{name}" + (" cached_reset" if cached_reset else "")
     return adapt_old(env, params, title, "max_timesteps", cached_reset)

@@ -16,6 +16,11 @@ class Episode(NamedTuple):
     first: Any  # (obs, inner) of the first reset if it is replayed, else ()
 
 
+def typed_as(state: Any, new: Any) -> Any:
+    """A raw environment's next state with the types of the one before, of which some suites change one."""
+    return jax.tree.map(lambda x, old: jnp.asarray(x, old.dtype), new, state)
+
+
 def with_episodes(
     reset: Callable[..., tuple[Any, Any]],
     step: Callable[..., tuple[Any, Any, jax.Array, jax.Array]],

@@ -43,8 +43,6 @@ def make(name: str, **kwargs: Any) -> Env:
 def adapt(env: Any, params: Any, name: str, binary: bool = False) -> Env:
     """Adapt an object with gymnax 1.0's `reset`, `step`, `observation_space` and `action_space`.
 
-    One of before gymnax 1.0, whose `step` gives five values, is taken by `reset_env` and `step_env`, see `adapt_old`.
-
     Args:
         binary: observations are zeros and ones, which are kept as booleans, in a quarter of the memory.
     Raises:
@@ -52,10 +50,7 @@ def adapt(env: Any, params: Any, name: str, binary: bool = False) -> Env:
     """
     params = jax.tree.map(_strong, params)
     action_space = _action_space(env, params, name)
-    shapes = _shapes(env, action_space, params)
-    if len(shapes[1]) == 5 and hasattr(env, "step_env") and hasattr(env, "reset_env"):
-        return adapt_old(env, params, name)
-    observe, obs_space = _seen(env, params, name, shapes[0], action_space)
+    observe, obs_space = _seen(env, params, name, _example(env.reset, params), action_space)
     if binary:
         observe = lambda obs: obs > 0.5  # noqa: E731
         obs_space = Box(*(np.full(obs_space.shape, end) for end in (False, True)))
@@ -75,6 +70,19 @@ def adapt(env: Any, params: Any, name: str, binary: bool = False) -> Env:
         return state, TimeStep(observe(obs), reward, *flags, observe(info["final_observation"]))
 
     return Env(name, reset, step, params, obs_space, action_space, _horizon(params, name))
+
+
+def is_old(env: Any, params: Any) -> bool:
+    """Whether an object's `step` gives five values, as before gymnax 1.0, with `reset_env` and `step_env` beside it."""
+    if not (hasattr(env, "step_env") and hasattr(env, "reset_env")):
+        return False
+    try:
+        key, params = jax.random.key(0), jax.tree.map(_strong, params)
+        action = jax.eval_shape(_action_space(env, params, "").sample, key)
+        values = jax.eval_shape(lambda key, a: env.step(key, env.reset(key, params)[1], a, params), key, action)
+    except Exception:  # of a user's own code, which `make` says when it looks
+        return False
+    return isinstance(values, tuple) and len(values) == 5
 
 
 def adapt_old(env: Any, params: Any, name: str, limit: str = "max_steps_in_episode", cached_reset: bool = False) -> Env:
@@ -121,18 +129,12 @@ def _action_space(env: Any, params: Any, name: str) -> Space:
     return space
 
 
-def _shapes(env: Any, action_space: Space, params: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Of the observation at a reset, and of what a step returns; () of what fails, which `make` says when it looks."""
-    key = jax.random.key(0)
+def _example(reset: Any, params: Any) -> Any:
+    """The shapes of an observation; () if a reset fails, which `make` says when it looks."""
     try:
-        obs, state = jax.eval_shape(env.reset, key, params)
+        return jax.eval_shape(reset, jax.random.key(0), params)[0]
     except Exception:
-        return (), ()
-    try:
-        values = jax.eval_shape(env.step, key, state, jax.eval_shape(action_space.sample, key), params)
-    except Exception:
-        return obs, ()
-    return obs, values if isinstance(values, tuple) else ()
+        return ()
 
 
 def _seen(env: Any, params: Any, name: str, example: Any, action_space: Space) -> tuple[Any, Any]:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlzoo.envs import spaces
-from rlzoo.envs.episodes import with_episodes
+from rlzoo.envs.episodes import typed_as, with_episodes
 from rlzoo.envs.observations import layout
 from rlzoo.envs.suites import imported
 from rlzoo.types import Box, Discrete, Env, MultiDiscrete, Space
@@ -55,8 +55,8 @@ def make(name: str, horizon: int | None = None, cached_reset: bool = False, **kw
     if own_limit is not None and "time_limit" in inspect.signature(type(raw)).parameters:
         raw = package.make(name, **kwargs | {"time_limit": spaces.LONGEST})
     horizon = horizon or own_limit or LENGTHS.get(name, 1_000)
-    example = jax.eval_shape(raw.reset, jax.random.key(0))[1].observation
-    mask = getattr(example, "action_mask", None)
+    _, first = jax.eval_shape(raw.reset, jax.random.key(0))
+    mask = getattr(first.observation, "action_mask", None)
     actions, act = _actions(f"jumanji/{name}", raw.action_spec, None if mask is None else mask.shape)
 
     def look(timestep: Any) -> Any:
@@ -69,12 +69,11 @@ def make(name: str, horizon: int | None = None, cached_reset: bool = False, **kw
 
     def step(key: jax.Array, state: Any, action: jax.Array, params: Any) -> tuple[Any, ...]:
         new, timestep = raw.step(state, act(action))
-        new = jax.tree.map(lambda x, old: jnp.asarray(x, old.dtype), new, state)
+        new = typed_as(state, new)
         died = (timestep.step_type == 2) & jnp.all(timestep.discount == 0.0)
         return new, observe(look(timestep)), jnp.sum(timestep.reward), died
 
-    shapes = jax.eval_shape(lambda key: look(raw.reset(key)[1]), jax.random.key(0))
-    observe, space = layout(f"jumanji/{name}", shapes, actions)
+    observe, space = layout(f"jumanji/{name}", jax.eval_shape(look, first), actions)
     title = f"jumanji/{name}" + (" cached_reset" if cached_reset else "")
     return Env(title, *with_episodes(reset, step, horizon, cached_reset), (), space, actions, horizon)
 

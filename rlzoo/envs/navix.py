@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rlzoo.envs.episodes import with_episodes
+from rlzoo.envs.episodes import typed_as, with_episodes
 from rlzoo.envs.observations import layout
 from rlzoo.envs.suites import imported
 from rlzoo.types import Discrete, Env
@@ -35,7 +35,7 @@ def make(name: str, horizon: int | None = None, cached_reset: bool = False, **kw
 
     def step(key: jax.Array, timestep: Any, action: jax.Array, params: Any) -> tuple[Any, ...]:
         new = raw._step(timestep, action)  # `step` resets by itself
-        new = jax.tree.map(lambda x, old: jnp.asarray(x, old.dtype), new, timestep)
+        new = typed_as(timestep, new)
         died = raw.termination_fn(timestep.state, action, new.state)  # `step_type` says one of both ends
         return new, observe(new.observation), new.reward, jnp.asarray(died, bool)
 

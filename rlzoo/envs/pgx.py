@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rlzoo.envs.episodes import with_episodes
+from rlzoo.envs.episodes import typed_as, with_episodes
 from rlzoo.envs.observations import layout
 from rlzoo.envs.suites import imported
 from rlzoo.types import Discrete, Env
@@ -27,7 +27,7 @@ def names() -> tuple[str, ...]:
 
 
 def at_random(obs: jax.Array, legal: jax.Array, key: jax.Array) -> jax.Array:
-    return jax.random.categorical(key, jnp.where(legal, 0.0, -jnp.inf))
+    return Discrete(len(legal)).sample(key, legal)
 
 
 def make(name: str, opponent: Opponent = at_random, horizon: int | None = None, cached_reset: bool = False) -> Env:
@@ -70,7 +70,7 @@ def make(name: str, opponent: Opponent = at_random, horizon: int | None = None, 
         own_key, others_key = jax.random.split(key)
         new = raw.step(state, action, own_key)
         after, reward = answered(new, others_key)
-        after = jax.tree.map(lambda x, old: x.astype(old.dtype), after, state)
+        after = typed_as(state, after)
         return after, observe(look(after)), new.rewards[0] + reward, after.terminated
 
     example = jax.eval_shape(lambda key: look(raw.init(key)), jax.random.key(0))

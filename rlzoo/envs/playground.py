@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlzoo.envs.episodes import with_episodes
+from rlzoo.envs.episodes import typed_as, with_episodes
 from rlzoo.envs.observations import layout
-from rlzoo.envs.suites import imported
+from rlzoo.envs.suites import imported, known
 from rlzoo.types import Box, Env
 
 
@@ -37,13 +37,12 @@ def make(
     impl = impl or "jax"
     if impl not in ("jax", "warp"):
         raise ValueError(f"impl={impl!r}; allowed are jax, warp")
+    known(kwargs, _registry().get_default_config(name).keys())
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             raw = _registry().load(name, config_overrides={"impl": impl} | kwargs)
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # of git and of the network
         raise ValueError(f"playground/{name} fetches its robot on first use, and could not: {error}") from error
-    except KeyError as error:
-        raise TypeError(f"make() got an unexpected keyword argument {error}") from error
     horizon = horizon or int(raw._config.episode_length)
 
     def under(model: Any) -> Any:
@@ -58,7 +57,7 @@ def make(
     def step(key: jax.Array, state: Any, action: jax.Array, params: Any) -> tuple[Any, ...]:
         given = state.replace(info=dict(state.info), metrics=dict(state.metrics))
         new = under(params).step(given, action)
-        new = jax.tree.map(lambda x, old: jnp.asarray(x, old.dtype), new, state)
+        new = typed_as(state, new)
         return new, observe(new.obs), new.reward, new.done > 0.5
 
     ones = np.ones(raw.action_size, np.float32)

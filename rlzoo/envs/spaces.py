@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rlzoo.types import Box, Discrete, Env, MultiDiscrete, Observation, Space, num_choices
+from rlzoo.types import Box, Discrete, Env, MultiDiscrete, Observation, Space, mask_of, num_choices
 
 LONGEST = np.iinfo(np.int32).max  # steps of an episode, which an int32 counts
 
@@ -55,7 +55,7 @@ def check(env: Env) -> Env:
             allowed = "a Box of rlzoo.types" + ("" if part else ", or an Observation of such")
             raise ValueError(f"{where}{part} is {_said(space)}; it must be {allowed}")
         _check_box(space, f"{where}{part}", acts=False)
-    mask = env.obs_space.legal if isinstance(env.obs_space, Observation) else None
+    mask = mask_of(env.obs_space)
     if mask is not None and (mask.low.dtype != bool or mask.shape != (num_choices(actions),)):
         given = f"legal {mask.low.dtype}{list(mask.shape)}"
         raise ValueError(f"{where} has {given}, and the actions are {actions}; it must be a bool an action")

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlzoo.envs import recipes
-from rlzoo.types import Box, Env, MultiDiscrete, Observation, Space, environment
+from rlzoo.types import Box, Env, MultiDiscrete, Space, environment, mask_of
 
 
 class Params(NamedTuple):
@@ -47,9 +47,6 @@ def stochastic(env: Env, reward_noise: float = 0.0, action_noise: float = 0.0, s
         raise ValueError(f"{env.name}: its action box is unbounded, so that action noise has no unit; wrap the actions")
     params = Params(env.params, *(jnp.float32(value) for value in given.values()))
 
-    def legal(obs):
-        return obs.legal if isinstance(obs, Observation) else None
-
     def disturb(key, action, strength, legal):
         random_key, choice_key = jax.random.split(key)
         if isinstance(space, Box):
@@ -63,7 +60,7 @@ def stochastic(env: Env, reward_noise: float = 0.0, action_noise: float = 0.0, s
 
     def reset(key, params):
         obs, inner = env.reset(key, params.env)
-        return obs, State(inner, blank_action(), jnp.array(False), legal(obs))
+        return obs, State(inner, blank_action(), jnp.array(False), mask_of(obs))
 
     def step(key, state, action, params):
         sticky_key, action_key, reward_key, env_key = jax.random.split(key, 4)
@@ -76,7 +73,7 @@ def stochastic(env: Env, reward_noise: float = 0.0, action_noise: float = 0.0, s
         )
         reward = now.reward + params.reward_noise * jax.random.normal(reward_key)
         started = ~(now.terminated | now.truncated)
-        return State(inner, action, started, legal(now.obs)), now._replace(reward=reward)
+        return State(inner, action, started, mask_of(now.obs)), now._replace(reward=reward)
 
     noisy = env._replace(name=f"{env.name} stochastic", reset=reset, step=step, params=params)
     return recipes.wrapped(noisy, env, "stochastic", **{name: float(value) for name, value in given.items()})

@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rlzoo.envs.episodes import with_episodes
+from rlzoo.envs.episodes import typed_as, with_episodes
 from rlzoo.envs.observations import layout
-from rlzoo.envs.suites import imported
+from rlzoo.envs.suites import imported, known
 from rlzoo.types import Discrete, Env
 
 
@@ -29,8 +29,7 @@ def make(name: str, horizon: int | None = None, one_hot: bool = True, cached_res
     """
     package, constants = (imported("xminigrid", f"xminigrid{part}") for part in ("", ".core.constants"))
     raw, default = package.make(name)
-    if unknown := set(kwargs) - set(default.__dataclass_fields__):
-        raise TypeError(f"make() got an unexpected keyword argument '{min(unknown)}'")
+    known(kwargs, default.__dataclass_fields__)
     settings = default.replace(**kwargs)
     settings = settings.replace(max_steps=horizon or settings.max_steps or 3 * settings.height * settings.width)
     numbers, structure = jax.tree.flatten(settings)  # of a ruleset; sizes are static
@@ -49,7 +48,7 @@ def make(name: str, horizon: int | None = None, one_hot: bool = True, cached_res
 
     def step(key: jax.Array, timestep: Any, action: jax.Array, params: Any) -> tuple[Any, ...]:
         new = raw.step(jax.tree.unflatten(structure, params), timestep, action)
-        new = jax.tree.map(lambda x, old: jnp.asarray(x, old.dtype), new, timestep)
+        new = typed_as(timestep, new)
         return new, observe(look(new)), new.reward, new.discount == 0.0
 
     actions, key = Discrete(raw.num_actions(settings)), jax.random.key(0)
