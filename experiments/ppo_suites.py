@@ -29,11 +29,11 @@ GAME = ppo.Hyper(learning_rate=1e-3, entropy_coef=0.01, gae_lambda=0.9)
 BODY = ppo.Hyper(learning_rate=6e-4, gamma=0.995)
 CACHED = {"cached_reset": True}
 TASKS = {  # environment, its options, steps, and what of PPO
-    "craftax": ("craftax/Craftax-Classic-Symbolic-v1", CACHED, 2_000_000, (VECTORS, GAME)),
+    "craftax": ("craftax/Craftax-Classic-Symbolic-v1", CACHED, 1_000_000, (VECTORS, GAME)),
     "doorkey": ("xminigrid/MiniGrid-DoorKey-5x5", {}, 2_000_000, (PIXELS, GAME)),
-    "snake": ("jumanji/Snake-v1", {"horizon": 1_000}, 2_000_000, (PIXELS, GAME)),
-    "2048": ("jumanji/Game2048-v1", {}, 4_000_000, (VECTORS, GAME._replace(gamma=0.997))),
-    "connect_four": ("pgx/connect_four", {}, 2_000_000, (PIXELS, GAME)),
+    "snake": ("jumanji/Snake-v1", {"horizon": 1_000}, 1_000_000, (PIXELS, GAME)),
+    "2048": ("jumanji/Game2048-v1", {}, 2_000_000, (VECTORS, GAME._replace(gamma=0.997))),
+    "connect_four": ("pgx/connect_four", {}, 1_000_000, (PIXELS, GAME)),
     "cartpole": ("playground/CartpoleBalance", CACHED, 1_000_000, (MOVING, BODY)),
     "cheetah": ("playground/CheetahRun", CACHED, 1_000_000, (MOVING, BODY)),
 }

@@ -1,4 +1,4 @@
-"""SAC on MuJoCo Playground: CartpoleBalance and CheetahRun, of a thousand steps an episode, within 100k steps.
+"""SAC on MuJoCo Playground: CartpoleBalance and CheetahRun, of a thousand steps an episode, within 50k steps.
 
     python experiments/sac_playground.py [CartpoleBalance CheetahRun] [--seeds 4] [--record]
 
@@ -15,7 +15,7 @@ import numpy as np
 import rlzoo
 from rlzoo import report, sac
 
-STEPS = 100_000
+STEPS = 50_000
 TASKS = ("CartpoleBalance", "CheetahRun")
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("tasks", nargs="*", metavar="TASK", default=TASKS, help="of playground; default: both")
