@@ -146,6 +146,21 @@ PAPERS = {  # paper, actions, learns from
         "continuous",
         "environment, adversary",
     ),
+    "dqn": (
+        "[Mnih et al. 2015](https://doi.org/10.1038/nature14236), [C51](https://arxiv.org/abs/1707.06887), "
+        "[quantiles](https://arxiv.org/abs/1710.10044), [IQN](https://arxiv.org/abs/1806.06923), "
+        "[Rainbow](https://arxiv.org/abs/1710.02298), [Munchausen](https://arxiv.org/abs/2007.14430), "
+        "[HL-Gauss](https://arxiv.org/abs/2403.03950)",
+        "discrete",
+        "environment",
+    ),
+    "pqn": ("[Gallici et al. 2025](https://arxiv.org/abs/2407.04811)", "discrete", "environment"),
+    "td3": (
+        "[Fujimoto et al. 2018](https://arxiv.org/abs/1802.09477), DDPG [Lillicrap et al. 2016]"
+        "(https://arxiv.org/abs/1509.02971)",
+        "continuous",
+        "environment",
+    ),
     "bc": ("Pomerleau 1991", "continuous", "dataset"),
     "td3_bc": ("[Fujimoto & Gu 2021](https://arxiv.org/abs/2106.06860)", "continuous", "dataset"),
     "iql": ("[Kostrikov et al. 2022](https://arxiv.org/abs/2110.06169)", "continuous", "dataset"),

@@ -75,6 +75,19 @@ def watching() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+_cut_off: list[str] = []  # the last run, if a signal ended it
+
+
+def ended(run: str, whole: bool) -> None:
+    """A run ended, whole or because it was asked to."""
+    _cut_off[:] = [] if whole else [run]
+
+
+def cut_off() -> str | None:
+    """The last run of this process, if a signal ended it: what was found of it is not of all its updates."""
+    return _cut_off[0] if _cut_off else None
+
+
 def go_on_with(command: str) -> None:
     """The command that goes on with what is under way."""
     _Command.resume = command

@@ -167,6 +167,7 @@ class Observation(NamedTuple):
     legal: Any = None  # bool[*B, K], which of a `Discrete`'s actions may be taken; all are taken where none may.
     # Of a `MultiDiscrete` K is the sum: the first number's, the second's and so on, side by side.
     privileged: Any = None  # [*B, P], for critics alone: what a simulator knows and a robot does not
+    stock: Any = None  # [*B, 4], what was earned so far, for algorithms with an objective; see `rlzoo.blocks.stocks`
 
     @property
     def shape(self) -> Any:
@@ -214,6 +215,7 @@ class Env(NamedTuple):
     action_space: Space
     horizon: int  # steps after which an episode is truncated
     host: Any = None  # what steps in Python outside of the program, see `rlzoo.envs.gymnasium`; None: nothing does
+    stock: float | None = None  # discount of the stock in its observations, see `rlzoo.envs.stock`; None: there is none
 
 
 SEES = {"image": "images beside vectors", "legal": "masks of legal actions", "privileged": "observations for critics"}

@@ -48,6 +48,14 @@ def let_go() -> None:
 
 
 @pytest.fixture(autouse=True)
+def no_run_of_another_test_was_cut_off():
+    yield
+    from rlzoo import stops
+
+    stops.ended("", whole=True)
+
+
+@pytest.fixture(autouse=True)
 def few_programs_in_memory():
     yield
     own = Path("/proc/self")

@@ -11,7 +11,27 @@ import pytest
 from helpers import assert_close, assert_same_bits, blank, copy, named_leaves, plane, plane_dataset, plane_preferences
 
 import rlzoo
-from rlzoo import a2c, a2pr, a3c, bc, cdsa, cpl, ga3c, iql, mixed_ne, p_iql, ppo, prdc, qarl, sac, stac, td3_bc
+from rlzoo import (
+    a2c,
+    a2pr,
+    a3c,
+    bc,
+    cdsa,
+    cpl,
+    dqn,
+    ga3c,
+    iql,
+    mixed_ne,
+    p_iql,
+    ppo,
+    pqn,
+    prdc,
+    qarl,
+    sac,
+    stac,
+    td3,
+    td3_bc,
+)
 from rlzoo.algorithms.config import as_dict
 from rlzoo.algorithms.hyper import ranges_of
 from rlzoo.drivers.train import float32, strong
@@ -92,7 +112,7 @@ SAC_BAD = (
     ({"capacity": 66}, "capacity=66 is no multiple of num_envs \\* num_steps = 4; use 64 or 68"),
     ({"warmup": 3}, "warmup=3 is no multiple of num_envs \\* num_steps = 4; use 4"),
     ({"capacity": 48}, "warmup=56 does not fit into capacity=48"),
-    ({"bacth_size": 8}, "unknown (sac|stac).Config field 'bacth_size'; did you mean 'batch_size'"),
+    ({"bacth_size": 8}, "unknown (dqn|sac|stac|td3).Config field 'bacth_size'; did you mean 'batch_size'"),
 )
 SAC_ONLY_BAD = (
     ({"policy_delay": 3}, "policy_delay=3 does not divide num_updates = 2; use 1 or 2"),
@@ -149,6 +169,45 @@ MIXED_BAD = (
     ({"capacity": 66}, "capacity=66 is no multiple of num_envs \\* num_steps = 4; use 64 or 68"),
 )
 
+DQN_SMALL = {"num_envs": 2, "num_steps": 2, "num_updates": 2, "batch_size": 16, "capacity": 64, "warmup": 56}
+DQN_SMALL |= {"hidden": (16, 16), "num_bins": 11, "num_taus": (4, 4, 4)}
+RAINBOW = {"head": "hl_gauss", "double": True, "dueling": True, "n_step": 3, "prioritised": True}
+IQN = {"head": "iqn", "munchausen": True}
+DQN_HYPER = {"learning_rate": 3e-3, "tau": 0.3, "epsilon_start": 0.9, "epsilon": 0.1, "epsilon_steps": 40.0}
+DQN_HYPER |= {"munchausen_clip": -0.01, "kappa": 3.0, "temperature": 0.3}
+DQN_SHARED = (".reward", ".count", ".step", ".truncated", ".terminated", ".episode_length", ".highest")
+DQN_SHARED += tuple(f".acting.{x}" for x in dqn.Acting._fields)
+_SOFT = ("temperature", "munchausen_alpha", "munchausen_clip")
+_RANKS, _STOCK = ("priority_exponent", "importance_exponent"), ("risk", "mean_weight", "stock_low", "stock_high")
+DQN_IDLE = {"scalar": (*_SOFT, *_RANKS, *_STOCK), "hl_gauss": (*_SOFT, *_STOCK), "iqn": (*_RANKS, *_STOCK)}
+_BINS = ("value_low", "value_high")
+HEAD_IDLE = {  # numbers that a head has no use for
+    "scalar": (*_BINS, "sigma_ratio", "kappa"),
+    "hl_gauss": ("kappa",),
+    "c51": ("sigma_ratio", "kappa"),
+    "quantile": (*_BINS, "sigma_ratio"),
+    "iqn": (*_BINS, "sigma_ratio"),
+}
+DQN_BAD = (
+    ({"n_step": 0}, "n_step=0; it must be a whole number, 1 or more"),
+    ({"num_bins": 1}, "num_bins=1; it must be a whole number, 2 or more"),
+    ({"head": "c15"}, "unknown head 'c15'; did you mean 'c51'"),
+)
+TD3_HYPER = {
+    "actor_learning_rate": 3e-3,
+    "critic_learning_rate": 3e-3,
+    "tau": 0.05,
+    "policy_noise": 0.6,
+    "noise_clip": 0.3,
+}
+TD3_SMALL = {"num_envs": 2, "num_steps": 2, "num_updates": 2, "batch_size": 16, "capacity": 64, "warmup": 56}
+TD3_SMALL |= {"hidden": (16,)}
+MANY = {"head": "hl_gauss", "num_bins": 11, "noise": "drawn", "n_step": 3}
+PQN_HYPER = {"learning_rate": 3e-3, "anneal_steps": 1e4, "epsilon_steps": 200.0, "max_grad_norm": 0.01}
+PQN_SHARED = (".step", ".count", ".epsilon")
+IQL_HYPER = {"actor_learning_rate": 3e-3, "critic_learning_rate": 3e-3, "anneal_steps": 100.0}
+TD3_NOISE = ("noise_low", "noise_high")
+
 QARL_SMALL = {"num_episodes": 1, "update_every": 10, "batch_size": 16, "capacity": 600, "hidden": (16,)}
 QARL_SMALL |= {"critic_start": 20, "actor_start": 40}
 QARL_HYPER = {
@@ -204,6 +263,23 @@ CASES = {
         swept="score_learning_rate",
         values=(1e-3, 2e-3, 3e-3, 4e-3),
     ),
+    "dqn": Case(
+        dqn, "gymnax/CartPole-v1", dqn.Config(**DQN_SMALL), DQN_HYPER, DQN_SHARED, SAC_BAD + DQN_BAD, DQN_IDLE["scalar"]
+    ),
+    "dqn bins": Case(
+        dqn, "gymnax/CartPole-v1", dqn.Config(**DQN_SMALL, **RAINBOW), DQN_HYPER, DQN_SHARED, idle=DQN_IDLE["hl_gauss"]
+    ),
+    "dqn quantiles": Case(
+        dqn, "gymnax/CartPole-v1", dqn.Config(**DQN_SMALL, **IQN), DQN_HYPER, DQN_SHARED, idle=DQN_IDLE["iqn"]
+    ),
+    "dqn pixels": Case(
+        dqn,
+        "gymnax/Breakout-MinAtar",
+        dqn.Config(**DQN_SMALL, double=True),
+        DQN_HYPER,
+        (*DQN_SHARED, ".reward", ".episode_return"),
+        idle=DQN_IDLE["scalar"],
+    ),
     "cpl": Case(
         cpl,
         "own/plane",
@@ -222,7 +298,7 @@ CASES = {
         iql,
         "own/plane",
         iql.Config(**OFFLINE_SMALL),
-        {"actor_learning_rate": 3e-3, "critic_learning_rate": 3e-3, "anneal_steps": 100.0},
+        IQL_HYPER,
         OFFLINE_SHARED,
         (*OFFLINE_BAD, ({"head": "nromal"}, "unknown head 'nromal'; did you mean 'normal'")),
     ),
@@ -242,6 +318,7 @@ CASES = {
         (".step", ".count"),
         (({"head": "nromal"}, "unknown head 'nromal'; did you mean 'normal'"),),
     ),
+    "pqn": Case(pqn, "gymnax/CartPole-v1", pqn.Config(**SMALL), PQN_HYPER, PQN_SHARED, PPO_BAD[:3]),
     "ppo discrete": Case(ppo, "gymnax/CartPole-v1", ppo.Config(**SMALL), PPO_HYPER, PPO_SHARED, PPO_BAD),
     "ppo continuous": Case(ppo, "gymnax/Pendulum-v1", ppo.Config(**SMALL), PPO_HYPER, (*PPO_SHARED, ".episode_length")),
     "ppo pixels": Case(ppo, "gymnax/Breakout-MinAtar", ppo.Config(**SMALL), PPO_HYPER, PPO_SHARED),
@@ -264,6 +341,54 @@ CASES = {
     ),
     "qarl": Case(qarl, "gymnax/Pendulum-v1", qarl.Config(**QARL_SMALL), QARL_HYPER, QARL_SHARED, QARL_BAD, QARL_IDLE),
     "td3_bc": Case(td3_bc, "own/plane", td3_bc.Config(**OFFLINE_SMALL), OFFLINE_HYPER, OFFLINE_SHARED, OFFLINE_BAD),
+    "td3": Case(
+        td3,
+        "gymnax/Pendulum-v1",
+        td3.Config(**TD3_SMALL),
+        TD3_HYPER,
+        (*SAC_SHARED, ".noise"),
+        SAC_BAD,
+        TD3_NOISE,
+    ),
+    "td3 bins": Case(
+        td3,
+        "gymnax/Pendulum-v1",
+        td3.Config(**TD3_SMALL, **MANY),
+        TD3_HYPER,
+        SAC_SHARED,
+        idle=("exploration_noise",),
+    ),
+    "a2c quantiles": Case(
+        a2c,
+        "gymnax/CartPole-v1",
+        a2c.Config(**A2C_SMALL, head="quantile", num_bins=5),
+        A2C_HYPER | {"kappa": 3.0},
+        A2C_SHARED,
+    ),
+    "iql bins": Case(
+        iql, "own/plane", iql.Config(**OFFLINE_SMALL, critic_head="hl_gauss", num_bins=11), IQL_HYPER, OFFLINE_SHARED
+    ),
+    "ppo bins": Case(
+        ppo,
+        "gymnax/Pendulum-v1",
+        ppo.Config(**SMALL, head="hl_gauss", num_bins=11),
+        PPO_HYPER | {"value_clip_eps": math.inf},
+        (*PPO_SHARED, ".episode_length"),
+        idle=("value_clip_eps",),
+    ),
+    "sac c51 discrete": Case(
+        sac,
+        "gymnax/CartPole-v1",
+        sac.Config(**SAC_SMALL, head="c51", num_bins=11),
+        SAC_HYPER,
+        (*SAC_SHARED, ".replay.reward"),
+    ),
+    "sac quantiles": Case(
+        sac, "gymnax/Pendulum-v1", sac.Config(**SAC_SMALL, head="quantile", num_bins=5), SAC_HYPER, SAC_SHARED
+    ),
+    "td3_bc c51": Case(
+        td3_bc, "own/plane", td3_bc.Config(**OFFLINE_SMALL, head="c51", num_bins=11), OFFLINE_HYPER, OFFLINE_SHARED
+    ),
     "stac": Case(stac, "gymnax/Pendulum-v1", stac.Config(**SAC_SMALL), SAC_HYPER, SAC_SHARED, SAC_BAD + STAC_BAD),
     "stac quantile": Case(
         stac, "gymnax/Pendulum-v1", stac.Config(**SAC_SMALL, **QUANTILE), SAC_HYPER, SAC_SHARED, idle=("beta",)
@@ -292,6 +417,8 @@ class Built(NamedTuple):
 
 # Structures that share all but a network, a distribution or an order with another case, and a baseline.
 SLOW = ("a2c pixels", "a3c continuous", "a3c random", "ga3c continuous", "mixed_ne", "prdc exact", "stac quantile")
+SLOW += ("a2c quantiles", "iql bins", "sac c51 discrete", "sac quantiles", "td3_bc c51", "td3 bins", "dqn pixels")
+SLOW += ("dqn quantiles", "ppo bins")
 
 
 @pytest.fixture(
@@ -443,11 +570,13 @@ def test_state_is_donated(built):
 
 def test_every_hyper_has_an_effect(built, swept):
     """Each number is moved in a lane of its own; some leaf of the State must notice within N updates."""
+    kind = getattr(built.case.config, "critic_head", getattr(built.case.config, "head", ""))
+    idle = (*built.case.idle, *HEAD_IDLE.get(kind, ()))
     names = [built.case.swept, *(name for name in built.algo.hyper._fields if name != built.case.swept)]
     base, *lanes = (named_leaves(rlzoo.lane(swept[0], setting, 0)) for setting in range(1 + len(names)))
     for name, lane in zip(names, lanes, strict=True):
         noticed = any(not np.array_equal(a, b) for (_, a), (_, b) in zip(base, lane, strict=True))
-        assert noticed != (name in built.case.idle), f"{name} has {'an' if noticed else 'no'} effect"
+        assert noticed != (name in idle), f"{name} has {'an' if noticed else 'no'} effect"
 
 
 def test_every_number_is_held_in_its_range(built):

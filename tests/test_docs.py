@@ -130,6 +130,7 @@ SMALLER = {
     },
     "data": {"4_000, length=64": "50, length=16"},
     "scaling": {},
+    "values": {},
 }
 LONG = ("qarl", "data")  # minutes of compiling
 

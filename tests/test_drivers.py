@@ -749,8 +749,12 @@ def test_ctrl_c_before_the_first_chunk_saves_too(tiny, tmp_path, monkeypatch, ct
     options = {"directory": tmp_path, "report_every": 2, "quiet": True, "sinks": ()}
     result = rlzoo.run(tiny, KEY, 4, eval_episodes=2, **options)
     assert result.interrupted and int(result.state.step) == 0
+    figures = [rlzoo.report.Figure("return", 1.0)]
+    with pytest.raises(ValueError, match=r"nothing is recorded of a run that was cut off: .*, 0 of 4 updates"):
+        rlzoo.report.record("Half a run", figures, tmp_path / "results")
     whole = rlzoo.run(tiny, KEY, 4, resume=True, eval_episodes=0, **options)
     assert_same_bits(whole.state, rlzoo.train(tiny, KEY, 4)[0])
+    rlzoo.report.record("Half a run", figures, tmp_path / "results")
 
 
 def test_a_log_left_by_a_dead_start_is_begun_anew_and_grows_wider(runs, tmp_path):

@@ -45,7 +45,7 @@ def options_of(module, recorded):
 
 def written(name, module, recorded, place, **options):
     options = (options_of(module, recorded) if recorded else {"data": None}) | options
-    steps = {"mixed_ne": 999_990}.get(name, 1_000_000)
+    steps = {"mixed_ne": 999_990, "pqn": 999_424}.get(name, 1_000_000)  # whole updates
     script = place / f"{name}_script.py"
     script.write_text(eject(name, steps=steps, script=script.name, **options))
     return script

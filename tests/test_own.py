@@ -89,7 +89,9 @@ def test_networks_of_ones_own_are_those_that_learn(module, monkeypatch):
     made(module)
     assert set(seen) == {field for of, field in MODULES if of is module}
     fields = {field: Like(default) for field, default in seen.items() if hasattr(default, "features")}
-    if not fields:  # a policy and its value in one
+    if isinstance(q_network := seen.get("network"), networks.QNetwork):
+        fields = {"network": q_network.clone(hidden=(5,), activation="swish")}
+    elif not fields:  # a policy and its value in one
         fields = {"network": networks.ActorCritic((4,), 2, True, (5,), "swish")}
     if module is rlzoo.cdsa:
         fields["score_network"] = Like(networks.MLP((), 4))

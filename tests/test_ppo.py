@@ -216,3 +216,13 @@ def test_own_network_module(cartpole):
 def test_presets_build():
     for name, preset in ppo.presets.items():
         assert isinstance(preset.config, ppo.Config) and isinstance(preset.hyper, ppo.Hyper), name
+
+
+def test_a_head_with_another_loss_is_not_clipped():
+    env = rlzoo.envs.make("gymnax/CartPole-v1")
+    for head in ("hl_gauss", "two_hot", "quantile"):
+        with pytest.raises(ValueError, match=f"value_clip_eps=0.2 clips a squared error; head='{head}' has none"):
+            ppo.make(env, ppo.Config(head=head), ppo.Hyper(value_clip_eps=0.2))
+    ppo.make(env, ppo.Config(head="mean"), ppo.Hyper(value_clip_eps=0.2))
+    with pytest.raises(ValueError, match="unknown head 'c51'"):  # whose targets are distributions; PPO's are numbers
+        ppo.Config(head="c51")

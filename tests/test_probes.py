@@ -11,7 +11,8 @@ import pytest
 from helpers import any_of, train_long
 
 import rlzoo
-from rlzoo import a2c, a2pr, a3c, bc, ga3c, mixed_ne, ppo, prdc, qarl, sac, stac, td3_bc
+from rlzoo import a2c, a2pr, a3c, bc, dqn, ga3c, mixed_ne, ppo, pqn, prdc, qarl, sac, stac, td3, td3_bc
+from rlzoo.blocks import heads
 from rlzoo.envs import adversarial
 
 GAMMA = 0.9
@@ -97,6 +98,29 @@ def _qarl(env):
     return qarl.make(adversarial(env, on="action"), config, qarl.Hyper(**rates, start_shape=1.0))
 
 
+def _dqn(**options):
+    config = dqn.Config(**OFF_POLICY | {"num_steps": 1, "num_bins": 61} | options)
+    rates = {"learning_rate": 3e-3, "adam_eps": 1e-5, "tau": 0.05, "gamma": GAMMA, "epsilon": 0.3}
+    return lambda env: dqn.make(env, config, dqn.Hyper(**rates, value_low=-15.0, value_high=15.0))
+
+
+def _pqn(env):
+    config = pqn.Config(num_envs=16, num_steps=16, num_epochs=4, num_minibatches=4, hidden=(32,))
+    hyper = pqn.Hyper(learning_rate=3e-3, gamma=GAMMA, anneal_steps=16 * 16 * 200, epsilon_steps=1e4, reward_scale=1.0)
+    return pqn.make(env, config, hyper)
+
+
+def _td3(**options):
+    rates = {name: x for name, x in OFF_POLICY_HYPER.items() if "alpha" not in name}
+    hyper = td3.Hyper(**rates, exploration_noise=0.3, value_low=-15.0, value_high=15.0)
+    return lambda env: td3.make(env, td3.Config(**OFF_POLICY | {"num_steps": 1, "num_bins": 61} | options), hyper)
+
+
+def _of_sac(**options):
+    hyper = sac.Hyper(**OFF_POLICY_HYPER, value_low=-15.0, value_high=15.0)
+    return lambda env: sac.make(env, sac.Config(**OFF_POLICY, num_bins=61, **options), hyper)
+
+
 def value_of(algo, state, obs):
     """V(s), or Q(s, a) of the policy's action, [B]."""
     action = algo.policy(algo.actor(state), obs, jax.random.key(1), deterministic=True)
@@ -111,10 +135,29 @@ LEARNERS = {
     "ppo": Learner(_ppo, 150),
     "qarl": Learner(_qarl, 4, ("continuous",)),
     "sac": Learner(_sac, 700),
+    "dqn": Learner(_dqn(double=True), 700, ("discrete",)),
+    "pqn": Learner(_pqn, 200, ("discrete",)),
+    "td3": Learner(_td3(), 700, ("continuous",)),
     "stac": Learner(_stac, 900, ("continuous",)),
 }
+# Every head, and what else the family has: all of them slow.
+HEADS = {
+    **{f"dqn {head}": Learner(_dqn(head=head), 900, ("discrete",)) for head in heads.HEADS if head != "scalar"},
+    "dqn iqn": Learner(_dqn(head="iqn", hidden=(32, 32), num_taus=(16, 16, 16)), 900, ("discrete",)),
+    "dqn munchausen": Learner(_dqn(munchausen=True), 900, ("discrete",)),
+    "rainbow": Learner(_dqn(head="c51", double=True, dueling=True, prioritised=True), 900, ("discrete",)),
+    "sac c51": Learner(_of_sac(head="c51"), 900),
+    "td3 hl_gauss": Learner(_td3(head="hl_gauss"), 900, ("continuous",)),
+}
+LEARNERS |= HEADS
 # What they share with A2C but the actions' distribution, or what they share with SAC; one probe of each is not slow.
-SLOW = (("a3c", "continuous"), ("ga3c", "continuous"), ("mixed_ne", "continuous"), ("qarl", "continuous"))
+SLOW = (
+    *((name, kind) for name, learner in HEADS.items() for kind in learner.actions),
+    ("a3c", "continuous"),
+    ("ga3c", "continuous"),
+    ("mixed_ne", "continuous"),
+    ("qarl", "continuous"),
+)
 
 PROBES = rlzoo.envs.names("probe")
 # A probe, and what is swept in its lanes. The value of the endless one is scale / (1 - gamma): in every lane its own.

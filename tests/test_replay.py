@@ -2,6 +2,7 @@
 
 import re
 import time
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 
 import rlzoo
 from rlzoo import sac, stac
-from rlzoo.blocks import masks, replay
+from rlzoo.blocks import masks, priorities, replay
 from rlzoo.drivers import memory
 from rlzoo.drivers.train import compiled_chunk, float32
+from rlzoo.types import Transition
 
 KEY = jax.random.key(0)
 
@@ -124,3 +126,119 @@ def test_no_update_copies_the_buffer(module, batch_size):
     program = compiled_chunk(algo, jax.eval_shape(algo.init, KEY, float32(algo.hyper), algo.task), 4)
     assert not re.findall(r"= \w+\[54321.*? copy\(", program.as_text())
     assert program.memory_analysis().temp_size_in_bytes < 54_321
+
+
+def ring(capacity, stride, blocks, ends, seed=0):
+    """A ring of transitions, one block of ``stride`` rows at a time, and all of them in a list in the order of time."""
+    rng, written, buffer = np.random.default_rng(seed), [], None
+    for block in range(blocks):
+        kind = rng.random(stride)
+        rows = Transition(
+            obs=jnp.float32([[100 * block + i] for i in range(stride)]),
+            action=jnp.arange(stride),
+            reward=jnp.asarray(rng.normal(size=stride), jnp.float32),
+            terminated=jnp.asarray(kind < ends),
+            truncated=jnp.asarray(kind > 1.0 - ends),
+            next_obs=jnp.float32([[100 * (block + 1) + i + 0.5] for i in range(stride)]),
+        )
+        buffer = replay.init(jax.tree.map(lambda x: x[0], rows), capacity) if buffer is None else buffer
+        buffer = replay.add(buffer, rows, jnp.int32(block))
+        written.append(rows)
+    return buffer, written
+
+
+def several(written, block, i, n, gamma):
+    """Of a list of blocks the n steps of environment i from a block on, by a loop."""
+    total = 0.0
+    for k in range(n):
+        now = written[block + k]
+        total += gamma**k * float(now.reward[i])
+        if now.terminated[i] or now.truncated[i] or k == n - 1:
+            return total, gamma ** (k + 1) * (not now.terminated[i]), float(now.next_obs[i, 0])
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("blocks", [5, 6, 9])  # part of the ring, all of it, and over its end
+def test_several_steps_are_those_of_a_loop(n, blocks):
+    stride, capacity, gamma = 3, 18, 0.9
+    buffer, written = ring(capacity, stride, blocks, ends=0.2)
+    kept = range(max(0, blocks - capacity // stride), blocks - n + 1)  # blocks that enough others follow
+    uniform = priorities.Rows(False, capacity, stride, (n - 1) * stride)
+    rows, weight = uniform.draw((), KEY, jnp.int32(blocks), 400, None)
+    assert (weight == 1.0).all()
+    found = replay.steps(buffer, rows, n, stride, gamma)
+    seen = set()
+    for obs, action, reward, discount, next_obs in zip(*map(np.asarray, found), strict=True):
+        block, i = divmod(int(obs[0]), 100)
+        assert i == action
+        seen.add((block, i))
+        expected = several(written, block, i, n, gamma)
+        np.testing.assert_allclose((reward, discount, next_obs[0]), expected, rtol=1e-5, atol=1e-6)
+    assert seen == {(block, i) for block in kept for i in range(stride)}
+    ends = [x for row in written for x in np.asarray(row.terminated | row.truncated)]
+    assert any(ends) and not all(ends)
+
+
+def test_one_step_is_the_plain_row_and_gamma_is_traced():
+    buffer, _ = ring(12, 2, 6, ends=0.3)
+    rows = jnp.arange(12)
+    plain, one = replay.take(buffer, rows), replay.take_steps(buffer, rows, 1, 2, 0.9)
+    for field in ("obs", "action", "reward", "next_obs"):
+        np.testing.assert_array_equal(getattr(one, field), getattr(plain, field))
+    np.testing.assert_allclose(one.discount, 0.9 * ~plain.terminated, rtol=1e-6)
+    lanes = jax.vmap(lambda gamma: replay.take_steps(buffer, rows, 3, 2, gamma).reward)(jnp.array([0.0, 0.5]))
+    np.testing.assert_allclose(lanes[0], plain.reward)
+    np.testing.assert_allclose(lanes[1], replay.take_steps(buffer, rows, 3, 2, 0.5).reward)
+
+
+@pytest.mark.parametrize("capacity", [7, 32, 1500])
+def test_rows_are_drawn_by_their_priorities(capacity):
+    rng = np.random.default_rng(capacity)
+    mass = rng.random(capacity) ** 4
+    mass[rng.random(capacity) < 0.3] = 0.0
+    tree = priorities.put(priorities.init(capacity), jnp.arange(capacity), jnp.float32(mass))
+    changed = rng.integers(capacity, size=5)  # and some of them anew
+    mass[changed] = 0.5
+    tree = priorities.put(tree, jnp.asarray(changed), jnp.full(5, 0.5))
+    for level, above in zip(tree.levels, tree.levels[1:], strict=False):
+        np.testing.assert_allclose(level.sum(-1), above.ravel()[: len(level)], rtol=1e-5)
+
+    rows, p = priorities.draw(tree, KEY, 200_000)
+    rows = np.asarray(rows)
+    share = mass / mass.sum()
+    np.testing.assert_allclose(p, share[rows], rtol=1e-4)
+    counts = np.bincount(rows, minlength=capacity)
+    assert (counts[share == 0.0] == 0).all()
+    np.testing.assert_allclose(counts, 200_000 * share, atol=5.0 * np.sqrt(200_000 * share.max()))
+    np.testing.assert_allclose(counts, 200_000 * share, atol=3.0)  # one from each equal part: far less than by chance
+
+
+def test_a_single_row_with_mass_is_always_drawn():
+    tree = priorities.put(priorities.init(5000), jnp.array([4321]), jnp.array([1e-3]))
+    rows, p = priorities.draw(tree, KEY, 64)
+    assert (rows == 4321).all() and (p == 1.0).all()
+
+
+def test_importance_weights_and_errors():
+    p = jnp.array([0.5, 0.1, 0.4])
+    expected = (3 * np.asarray(p)) ** -0.4
+    np.testing.assert_allclose(priorities.weights(p, jnp.int32(3), 0.4), expected / expected.max(), rtol=1e-6)
+    np.testing.assert_allclose(priorities.weights(p, jnp.int32(3), 0.0), 1.0)
+    np.testing.assert_allclose(priorities.of_errors(jnp.array([-4.0, 0.0]), 0.5), [2.0, 1e-3], rtol=1e-4)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_rows_can_be_drawn_once_enough_others_follow(n):
+    """By their priorities what can be drawn is what uniform drawing draws; what is new comes with the largest error."""
+    capacity, block, stride, hyper = 24, 4, 2, SimpleNamespace(priority_exponent=1.0, importance_exponent=0.0)
+    rows, uniform = (priorities.Rows(x, capacity, block, (n - 1) * stride) for x in (True, False))
+    ranks = rows.init(12, hyper)
+    ranks = rows.learned(ranks, jnp.array([1, 2]), jnp.array([5.0, -0.5]), hyper)
+    for blocks in range(3, 12):
+        ranks = rows.written(ranks, jnp.int32(blocks), hyper)
+        mass = np.asarray(ranks.levels[0]).ravel()[:capacity]
+        allowed = np.unique(uniform.draw((), KEY, jnp.int32(blocks + 1), 1000, hyper)[0])
+        np.testing.assert_array_equal(np.flatnonzero(mass), allowed)
+        newest = (block * blocks + block - 1 - (n - 1) * stride) % capacity
+        np.testing.assert_allclose(mass[newest], 5.0, rtol=1e-5)
+    assert float(ranks.highest) == 5.0

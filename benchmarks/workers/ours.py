@@ -3,7 +3,6 @@
 from measure import case, say, timed
 
 import rlzoo
-from rlzoo import ppo, sac
 from rlzoo.types import Box
 
 
@@ -23,12 +22,13 @@ def flat(env):
 
 
 def algorithm(asked):
-    """PPO or SAC of the sizes asked for, with the peers' networks."""
+    """One of the sizes asked for, with the peers' networks; what is not asked for is as it is by default."""
     env = flat(rlzoo.envs.make(asked["env"], **asked["env_options"]))
-    sizes = asked["sizes"] | {"hidden": tuple(asked["sizes"]["hidden"])}
-    if asked["algorithm"] == "sac":
-        return sac.make(env, sac.Config(**sizes))
-    return ppo.make(env, ppo.Config(**sizes, activation="tanh", normalise_obs=False, normalise_reward=False))
+    sizes = {name: tuple(x) if isinstance(x, list) else x for name, x in asked["sizes"].items()}
+    if asked["algorithm"] == "ppo":
+        sizes |= {"activation": "tanh", "normalise_obs": False, "normalise_reward": False}
+    module = rlzoo.ALGORITHMS[asked["algorithm"]]
+    return module.make(env, module.Config(**sizes))
 
 
 def main() -> None:

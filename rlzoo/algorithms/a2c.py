@@ -32,8 +32,8 @@ import optax
 
 from rlzoo.algorithms.a3c import actor_critic_loss
 from rlzoo.algorithms.config import Preset, Presets, Structure
-from rlzoo.algorithms.hyper import Bound, Decay, Positive, Rate, Share, Steps, Weight, checked, numbers
-from rlzoo.blocks import moments, networks, optim, returns, rollout
+from rlzoo.algorithms.hyper import Bound, Decay, Positive, Rate, Real, Share, Steps, Weight, checked, numbers
+from rlzoo.blocks import heads, moments, networks, optim, returns, rollout
 from rlzoo.types import Algorithm, Env, environment
 
 INF = float("inf")
@@ -49,8 +49,10 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     init_std: float = 1.0  # of a continuous policy at the start, in units of half the action box
     normalise_obs: bool = False  # by running moments, which the state carries
     normalise_reward: bool = False  # by the running standard deviation of the discounted return
+    head: str = "scalar"  # of the value: mean, hl_gauss, two_hot or quantile; see rlzoo.blocks.heads
+    num_bins: int = 101  # of a classification head; quantiles
     anneal: str = "linear"  # how the rate falls to 0 over anneal_steps: linear or cosine
-    network: nn.Module | None = None  # own module, obs -> (distribution, value); replaces hidden, activation, init_std
+    network: nn.Module | None = None  # own, obs -> (distribution, value [*B] or [*B, bins]); replaces hidden, init_std
     optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> an optax transformation
 
     def __post_init__(self) -> None:
@@ -60,6 +62,8 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
         self.choice("activation", networks.ACTIVATIONS)
         self.positive("init_std")
         self.choice("anneal", optim.ANNEALING)
+        self.at_least(2, "num_bins")
+        self.choice("head", heads.NUMBERS)
 
 
 @numbers
@@ -73,6 +77,10 @@ class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
     max_grad_norm: Bound = 0.5  # global L2 norm of the mean gradient; inf: not clipped
     decay: Decay = 0.99  # of the average of squared gradients: RMSProp's, or Adam's beta_2
     eps: Positive = 1e-5  # RMSProp's inside its root, Adam's outside
+    value_low: Real = -10.0  # the lower end of a head's bins, scaled reward units
+    value_high: Real = 10.0  # the upper end of a head's bins
+    sigma_ratio: Positive = 0.75  # HL-Gauss's standard deviation, in bins; arXiv:2403.03950
+    kappa: Weight = 1.0  # where the quantile Huber loss bends, scaled reward units
 
 
 class State(NamedTuple):  # all the next update needs, and nothing else
@@ -95,9 +103,10 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
     """A2C for an environment: see `Config` for its structure, `Hyper` for its numbers, `presets` for tuned pairs."""
     environment(env, "A2C")
     hyper = checked(hyper)
-    default = networks.actor_critic(env, config.hidden, config.activation, config.init_std)
+    head = heads.of(config.head, config.num_bins)
+    default = networks.actor_critic(env, config.hidden, config.activation, config.init_std, head=head)
     network = networks.own(config, "network", default, env.obs_space.shape, batches=((3,), (2, 3)))
-    forward = networks.policy_and_value(network)  # params, normalised obs -> distribution, value
+    forward = networks.policy_and_value(network, head)  # params, normalised obs -> distribution, the value's outputs
     batch_size = config.num_envs * config.num_steps
 
     def normalise(obs_moments, obs):
@@ -135,9 +144,9 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         key, act_key = jax.random.split(state.key)
 
         def act(obs, key):
-            pi, value = forward(state.params, normalise(state.obs_moments, obs))
+            pi, out = forward(state.params, normalise(state.obs_moments, obs))
             action = pi.sample(key)
-            return env.action_space.from_policy(action), (action, value)
+            return env.action_space.from_policy(action), (action, head.value(out, hyper))
 
         envs, batch, (action, value), episodes = rollout.collect(env, act, state.envs, act_key, task, config.num_steps)
 
@@ -147,7 +156,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
             done = batch.terminated | batch.truncated
             scaled = moments.scale_rewards(return_moments, running_return, reward, done, hyper.gamma)
             reward, return_moments, running_return = scaled
-        _, next_value = forward(state.params, normalise(state.obs_moments, batch.next_obs))
+        next_value = head.value(forward(state.params, normalise(state.obs_moments, batch.next_obs))[1], hyper)
         advantage = returns.gae(
             reward, batch.terminated, batch.truncated, value, next_value, hyper.gamma, hyper.gae_lambda
         )
@@ -156,8 +165,10 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
 
         # 3. One gradient step on the three-term loss.
         def loss(params):
-            pi, value = forward(params, obs)
-            surrogate, value_error = actor_critic_loss(pi.log_prob(action), value, target)
+            pi, out = forward(params, obs)
+            value = head.value(out, hyper)
+            surrogate, squared = actor_critic_loss(pi.log_prob(action), value, target)
+            value_error = head.loss(out, target, hyper, lambda *_: squared)
             entropy = pi.entropy()
             total = jnp.mean(surrogate + hyper.value_coef * value_error - hyper.entropy_coef * entropy)
             terms = {"loss/policy": surrogate, "loss/value": value_error, "policy/entropy": entropy}
@@ -170,11 +181,11 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         # 4. Renew the moments: the next rollout acts and learns with these.
         obs_moments = moments.update(state.obs_moments, batch.obs) if config.normalise_obs else state.obs_moments
         state = State(params, opt_state, envs, obs_moments, return_moments, running_return, key, state.step + 1)
-        return state, metrics | episodes
+        return state, metrics | head.metrics(target, hyper) | episodes
 
     def value(state, hyper, obs, action):
         """V(s) in reward units, and no bonus."""
-        _, value = forward(state.params, normalise(state.obs_moments, obs))
+        value = head.value(forward(state.params, normalise(state.obs_moments, obs))[1], hyper)
         return moments.unscale(state.return_moments, value) if config.normalise_reward else value, jnp.zeros_like(value)
 
     functions = init, step, actor, policy

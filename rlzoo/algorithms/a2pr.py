@@ -42,7 +42,7 @@ from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
 from rlzoo.algorithms.hyper import Limit, Positive, Rate, Real, Share, Weight, checked, numbers
 from rlzoo.algorithms.td3_bc import critic_loss, smoothed, td_target, unscaled, value_loss
 from rlzoo.blocks import networks, optim, replay
-from rlzoo.data.dataset import Dataset, Moments, normalise, task_of
+from rlzoo.data.dataset import Dataset, Moments, draw_rows, normalise, task_of
 from rlzoo.types import Algorithm, Env
 
 LOG_STD = (-4.0, 15.0)  # bounds of the VAE's
@@ -222,7 +222,7 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     def step(state, hyper, task):
         key, row_key, noise_key, latent_key, policy_key = jax.random.split(state.key, 5)
         adam, target = optimisers(hyper, state.step), state.target
-        rows = jax.random.randint(row_key, (config.policy_delay, config.batch_size), 0, task.num_rows)
+        rows = draw_rows(task, row_key, (config.policy_delay, config.batch_size))
         noises = jax.random.normal(noise_key, (*rows.shape, num_actions))
         latents = jax.random.normal(latent_key, (*rows.shape, num_latent))
 

@@ -23,7 +23,7 @@ from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
 from rlzoo.algorithms.hyper import Rate, checked, numbers
 from rlzoo.algorithms.td3_bc import cloning_loss
 from rlzoo.blocks import networks, optim, replay
-from rlzoo.data.dataset import Dataset, Moments, normalise, task_of
+from rlzoo.data.dataset import Dataset, Moments, draw_rows, normalise, task_of
 from rlzoo.types import Algorithm, Env
 
 
@@ -85,7 +85,7 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
 
     def step(state, hyper, task):
         key, row_key = jax.random.split(state.key)
-        batch = replay.take(task.transitions, jax.random.randint(row_key, (config.batch_size,), 0, task.num_rows))
+        batch = replay.take(task.transitions, draw_rows(task, row_key, (config.batch_size,)))
 
         def loss(params):
             error = cloning_loss(act(params, batch.obs), batch.action).mean()

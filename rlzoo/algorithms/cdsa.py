@@ -274,8 +274,8 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     many they are differs between datasets, so that their tasks do not stack into a sweep.
 
     Raises:
-        ValueError: the dataset is not of this environment, its actions are discrete, or it has no two transitions with
-            a true successor; sigma_min or sigma_max is none.
+        ValueError: the dataset is not of this environment, has weights, its actions are discrete, or it has no two
+            transitions with a true successor; sigma_min or sigma_max is none.
     """
     hyper = checked(hyper)
     space = bounded_box(env, "CDSA")
@@ -375,6 +375,10 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
 
 
 def _task(dataset: Dataset, env: Env, config: Config) -> Task:
+    if dataset.weight is not None:
+        raise ValueError(
+            "cdsa: its score is of the data's density, which rows' weights would change; give them without"
+        )
     task = task_of(dataset, env, "cdsa")
     num_rows = task.num_rows
     s, next_s = (x.reshape(num_rows, -1) for x in (task.transitions.obs, task.transitions.next_obs))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from rlzoo import names
 from rlzoo.blocks.networks import DTYPES
 from rlzoo.files import plain
-from rlzoo.types import Box, Env, environment
+from rlzoo.types import Box, Discrete, Env, environment
 
 MOST = 2**31 - 1  # of what is counted: indices are int32
 NEAR = 10_000  # numbers on either side among which a divisor is looked for
@@ -57,7 +57,7 @@ class Structure:
             good = sorted(sorted(divisors, key=lambda d: abs(d - given))[:2])
             raise ValueError(f"{field}={given} does not divide {name} = {total}; use {' or '.join(map(str, good))}")
 
-    def replay(self, rows: int) -> None:
+    def replay(self, rows: int, n_step: int = 1, num_envs: int = 1) -> None:
         """A replay buffer of ``capacity``, written ``rows`` at a time and sampled ``batch_size`` at a time."""
         given = {field: getattr(self, field) for field in ("capacity", "warmup", "batch_size")}
         for field in ("capacity", "warmup"):
@@ -70,6 +70,8 @@ class Structure:
                 f"batch_size={given['batch_size']} is more than the warmup={given['warmup']} transitions that are "
                 f"there at first; use a batch_size of at most {given['warmup']}, or a longer warmup"
             )
+        if (left := given["warmup"] - (n_step - 1) * num_envs) < 1:
+            raise ValueError(f"n_step={n_step} leaves {left} of the warmup={given['warmup']} rows; use a longer warmup")
         if given["warmup"] > given["capacity"]:
             raise ValueError(f"warmup={given['warmup']} does not fit into capacity={given['capacity']}; use a smaller")
 
@@ -111,14 +113,22 @@ class Presets(dict[str, Preset]):
         raise names.unknown("preset", name, self)
 
 
-def bounded_box(env: Env, who: str, instead: str = "") -> Box:
+def bounded_box(env: Env, who: str, instead: str = "", sees: tuple[str, ...] = ()) -> Box:
     """The action space of an environment, which must be a bounded box; otherwise a `ValueError`."""
-    space = environment(env, who, sees=(), several=False).action_space
+    space = environment(env, who, sees, several=False).action_space
     if isinstance(space, Box) and space.bounded:
         return space
     kind = "an unbounded box" if isinstance(space, Box) else f"discrete, {space.n} actions"
     remedy = instead if instead and not isinstance(space, Box) else ""
     raise ValueError(f"{env.name}: its action space is {kind}; {who} needs a bounded box{remedy}")
+
+
+def discrete(env: Env, who: str, sees: tuple[str, ...] = ("image", "legal")) -> Discrete:
+    """The action space of an environment, which must be a `Discrete`; otherwise a `ValueError`."""
+    space = environment(env, who, sees, several=False).action_space
+    if isinstance(space, Discrete):
+        return space
+    raise ValueError(f"{env.name}: its actions are a box; {who} needs discrete ones; a box is for ppo, sac and td3")
 
 
 def on_record(kind: type, recorded: Mapping[str, Any]) -> dict[str, Any]:

@@ -104,6 +104,9 @@ def checked(hyper: Any, name: str = "hyper", made: bool = False) -> Any:
                 in_range(f"{name}.{field}", given, ranges[field]._replace(nan=ranges[field].nan and not made))
             except ValueError as error:
                 raise ValueError(f"{error} ({_meaning(type(hyper), field)})") from None
+    ends = [getattr(hyper, end, None) for end in ("value_low", "value_high")]
+    if ends[0] is not None and not any(isinstance(x, jax.core.Tracer) for x in ends) and np.any(ends[0] >= ends[1]):
+        raise ValueError(f"{name}.value_low={ends[0]} is not below value_high={ends[1]}; they are the ends of the bins")
     return hyper
 
 

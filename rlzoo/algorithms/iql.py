@@ -34,9 +34,9 @@ from jaxtyping import Array, Float
 from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
 from rlzoo.algorithms.hyper import Inner, Positive, Rate, Real, Share, Steps, Weight, checked, numbers
 from rlzoo.algorithms.td3_bc import critic_loss, unscaled
-from rlzoo.blocks import networks, optim, replay
+from rlzoo.blocks import heads, networks, optim, replay
 from rlzoo.blocks.distributions import Normal, bounded_normal
-from rlzoo.data.dataset import Dataset, Moments, normalise, task_of
+from rlzoo.data.dataset import Dataset, Moments, draw_rows, normalise, task_of
 from rlzoo.types import Algorithm, Env, Transition
 
 MOST = 100.0  # of the weight of a cloned action
@@ -48,10 +48,12 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     hidden: tuple[int, ...] = (256, 256)  # widths of every network's layers
     activation: str = "relu"  # tanh, relu, swish or gelu
     head: str = "normal"  # of the policy; or deterministic, cloned by its squared error
+    critic_head: str = "scalar"  # mean, hl_gauss, two_hot or quantile; see rlzoo.blocks.heads; V stays a number
+    num_bins: int = 101  # of a classification head; quantiles
     normalise_obs: bool = True  # by the dataset's mean and standard deviation + 0.001
     anneal: str = "cosine"  # how the policy's rate falls to 0 over anneal_steps: cosine or linear
     actor: nn.Module | None = None  # own module, obs -> [B, A] before the tanh; replaces the default
-    critic: nn.Module | None = None  # own module, (obs, action) -> [B, 1]; both critics are of its form
+    critic: nn.Module | None = None  # own module, (obs, action) -> [B, 1], or [B, num_bins]; of both critics
     value: nn.Module | None = None  # own module, obs -> [B, 1]
     optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one a part
 
@@ -60,6 +62,8 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
         self.widths("hidden")
         self.choice("activation", networks.ACTIVATIONS)
         self.choice("head", ("normal", "deterministic"))
+        self.choice("critic_head", heads.NUMBERS)
+        self.at_least(2, "num_bins")
         self.choice("anneal", optim.ANNEALING)
 
 
@@ -74,6 +78,10 @@ class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
     beta: Weight = 3.0  # inverse temperature of the advantages' weights, 1 / reward units
     reward_scale: Positive = 1.0  # rewards are scale r + shift
     reward_shift: Real = 0.0  # reward units
+    value_low: Real = -10.0  # the lower end of a head's bins, scaled reward units
+    value_high: Real = 10.0  # the upper end of a head's bins
+    sigma_ratio: Positive = 0.75  # HL-Gauss's standard deviation, in bins; arXiv:2403.03950
+    kappa: Weight = 1.0  # where the quantile Huber loss bends, scaled reward units
 
 
 class Params(NamedTuple):  # of what is learned, or of its optimisers
@@ -137,7 +145,7 @@ def advantage_weight(advantage: Float[Array, "*B"], beta: Float[Array, ""] | flo
     return jax.lax.stop_gradient(jnp.minimum(jnp.exp(beta * advantage), MOST))
 
 
-def networks_of(env: Env, config: Any, weights: str = "torch") -> Networks:
+def networks_of(env: Env, config: Any, weights: str = "torch", head: heads.Head = heads.SCALAR) -> Networks:
     space = bounded_box(env, "IQL")
     form = partial(
         networks.FeedForward,
@@ -148,7 +156,9 @@ def networks_of(env: Env, config: Any, weights: str = "torch") -> Networks:
     )
     shapes = env.obs_space.shape, (math.prod(space.shape),)
     twins = networks.TwinCritics(
-        networks.own(config, "actor", form(*shapes[1]), shapes[0]), networks.own(config, "critic", form(1), *shapes)
+        networks.own(config, "actor", form(*shapes[1]), shapes[0]),
+        networks.own(config, "critic", form(head.size), *shapes),
+        head,
     )
     return Networks(twins, networks.own(config, "value", form(1), shapes[0]), config.head == "normal")
 
@@ -174,7 +184,7 @@ def iql_step(
     Args:
         advantage_before: the policy's advantages are of V as it was before its step, as P-IQL's are.
     """
-    target_q = nets.twins.q(target, batch.obs, batch.action).min(axis=0)
+    target_q = nets.twins.q(target, batch.obs, batch.action, hyper).min(axis=0)
 
     # 1. V: an expectile of the target critics over the data's actions.
     def value_loss(value):
@@ -198,7 +208,9 @@ def iql_step(
     wanted = batch.reward + hyper.gamma * (1.0 - batch.terminated) * next_v
 
     def q_loss(critics):
-        return critic_loss(nets.twins.q(critics, batch.obs, batch.action), wanted).mean(axis=-1).sum()
+        out = nets.twins.outputs(critics, batch.obs, batch.action)
+        error = jax.vmap(lambda one: nets.twins.head.loss(one, wanted, hyper, critic_loss))(out)
+        return error.mean(axis=-1).sum()
 
     critic_error, grads = jax.value_and_grad(q_loss)(params.critics)
     critics, critic_state = optim.descend(adam.critics, params.critics, opt_state.critics, grads)
@@ -206,7 +218,7 @@ def iql_step(
     # 4. Target.
     target = optim.polyak(target, critics, hyper.tau)
     metrics = {"loss/value": value_error, "loss/policy": policy_error, "loss/critic": critic_error}
-    metrics |= {"value/v": v.mean(), "policy/weight": weight.mean()}
+    metrics |= {"value/v": v.mean(), "policy/weight": weight.mean()} | nets.twins.head.metrics(wanted, hyper)
     return Params(actor, critics, value), target, Params(actor_state, critic_state, value_state), metrics
 
 
@@ -219,7 +231,7 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     hyper = checked(hyper)
     space = bounded_box(env, "IQL")
     task = task_of(dataset, env, "iql", config.normalise_obs)
-    nets = networks_of(env, config)
+    nets = networks_of(env, config, head=heads.of(config.critic_head, config.num_bins))
 
     def own(hyper, step):
         return optim.own(config, hyper, step, optimisers(config, hyper, step))
@@ -236,7 +248,7 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
 
     def step(state, hyper, task):
         key, row_key = jax.random.split(state.key)
-        batch = replay.take(task.transitions, jax.random.randint(row_key, (config.batch_size,), 0, task.num_rows))
+        batch = replay.take(task.transitions, draw_rows(task, row_key, (config.batch_size,)))
         batch = batch._replace(reward=hyper.reward_scale * batch.reward + hyper.reward_shift)
         adam = own(hyper, state.step)
         params, target, opt_state, metrics = iql_step(
@@ -246,8 +258,8 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
 
     def value(state, hyper, obs, action):
         """Mean of the two Q(s, a), in reward units."""
-        q = nets.twins.q(state.params.critics, normalise(state.moments, obs), space.to_policy(action)).mean(axis=0)
-        q = unscaled(q, hyper)
+        q = nets.twins.q(state.params.critics, normalise(state.moments, obs), space.to_policy(action), hyper)
+        q = unscaled(q.mean(axis=0), hyper)
         return q, jnp.zeros_like(q)
 
     return Algorithm(

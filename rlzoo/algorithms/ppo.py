@@ -30,12 +30,13 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
 from rlzoo.algorithms.config import Preset, Presets, Structure
-from rlzoo.algorithms.hyper import Bound, Limit, Rate, Share, Steps, Weight, checked, numbers
-from rlzoo.blocks import moments, networks, optim, returns, rollout
+from rlzoo.algorithms.hyper import Bound, Limit, Positive, Rate, Real, Share, Steps, Weight, checked, numbers
+from rlzoo.blocks import heads, moments, networks, optim, returns, rollout
 from rlzoo.types import Algorithm, Env, environment
 
 INF = float("inf")
@@ -53,9 +54,11 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     normalise_obs: bool = True  # by running moments, which the state carries
     normalise_reward: bool = True  # by the running standard deviation of the discounted return
     normalise_advantage: bool = True  # per minibatch
+    head: str = "scalar"  # of the value: mean, hl_gauss, two_hot or quantile; see rlzoo.blocks.heads
+    num_bins: int = 101  # of a classification head; quantiles
     anneal: str = "linear"  # how the rate falls to 0 over anneal_steps: linear or cosine
     compute_dtype: str = "float32"  # of default networks' products, or bfloat16; sums, losses, parameters are float32
-    network: nn.Module | None = None  # own module, obs -> (distribution, value); replaces hidden, activation, init_std
+    network: nn.Module | None = None  # own, obs -> (distribution, value [*B] or [*B, bins]); replaces hidden, init_std
     optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> an optax transformation
 
     def __post_init__(self) -> None:
@@ -64,6 +67,8 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
         self.widths("hidden")
         self.choice("activation", networks.ACTIVATIONS)
         self.positive("init_std")
+        self.at_least(2, "num_bins")
+        self.choice("head", heads.NUMBERS)
         self.choice("anneal", optim.ANNEALING)
         self.dtype("compute_dtype", "network")
         if self.normalise_advantage and self.num_envs * self.num_steps == self.num_minibatches:
@@ -85,6 +90,10 @@ class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
     value_coef: Weight = 0.5  # c1 of Eq. 9, on half the squared error; OpenAI Baselines' PPO2
     max_grad_norm: Bound = 0.5  # global L2 norm; inf: not clipped; OpenAI Baselines' PPO2
     target_kl: Limit = INF  # nats; once a minibatch exceeds it, the update takes no further gradient step
+    value_low: Real = -10.0  # the lower end of a head's bins, scaled reward units
+    value_high: Real = 10.0  # the upper end of a head's bins
+    sigma_ratio: Positive = 0.75  # HL-Gauss's standard deviation, in bins; arXiv:2403.03950
+    kappa: Weight = 1.0  # where the quantile Huber loss bends, scaled reward units
 
 
 class State(NamedTuple):  # all the next update needs, and nothing else
@@ -150,9 +159,15 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
     """PPO for an environment: see `Config` for its structure, `Hyper` for its numbers, `presets` for tuned pairs."""
     environment(env, "PPO")
     hyper = checked(hyper)
-    default = networks.actor_critic(env, config.hidden, config.activation, config.init_std, config.compute_dtype)
+    head = heads.of(config.head, config.num_bins)
+    if head.kind not in ("scalar", "mean") and np.isfinite(hyper.value_clip_eps).any():
+        raise ValueError(
+            f"value_clip_eps={hyper.value_clip_eps} clips a squared error; head={head.kind!r} has none: leave it inf"
+        )
+    form = config.hidden, config.activation, config.init_std, config.compute_dtype, head
+    default = networks.actor_critic(env, *form)
     network = networks.own(config, "network", default, env.obs_space.shape, batches=((3,), (2, 3)))
-    forward = networks.policy_and_value(network)  # params, normalised obs -> distribution, value
+    forward = networks.policy_and_value(network, head)  # params, normalised obs -> distribution, the value's outputs
     batch_size = config.num_envs * config.num_steps
     minibatches_shape = (config.num_minibatches, batch_size // config.num_minibatches)
     parts = max(n for n in range(1, config.num_minibatches + 1) if config.num_steps % n == 0)
@@ -160,10 +175,11 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
     def normalise(obs_moments, obs):
         return moments.normalise(obs_moments, obs) if config.normalise_obs else obs
 
-    def values(params, obs):
+    def values(params, obs, hyper):
         """V [T, N], some times at once: of all at once the hidden layers would be the largest arrays of an update."""
         times = jax.tree.map(lambda x: x.reshape(parts, config.num_steps // parts, *x.shape[1:]), obs)
-        return jax.lax.map(lambda obs: forward(params, obs)[1], times).reshape(config.num_steps, config.num_envs)
+        found = jax.lax.map(lambda obs: head.value(forward(params, obs)[1], hyper), times)
+        return found.reshape(config.num_steps, config.num_envs)
 
     def optimiser(hyper, step):
         rate = optim.ANNEALING[config.anneal](hyper.learning_rate, jnp.float32(batch_size) * step, hyper.anneal_steps)
@@ -196,9 +212,9 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         key, act_key, shuffle_key = jax.random.split(state.key, 3)
 
         def act(obs, key):
-            pi, value = forward(state.params, normalise(state.obs_moments, obs))
+            pi, out = forward(state.params, normalise(state.obs_moments, obs))
             action = pi.sample(key)
-            return env.action_space.from_policy(action), (action, pi.log_prob(action), value)
+            return env.action_space.from_policy(action), (action, pi.log_prob(action), head.value(out, hyper))
 
         envs, batch, acted, episodes = rollout.collect(env, act, state.envs, act_key, task, config.num_steps)
         action, log_prob, value = acted  # [T, N, ...]
@@ -209,7 +225,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
             done = batch.terminated | batch.truncated
             scaled = moments.scale_rewards(return_moments, running_return, reward, done, hyper.gamma)
             reward, return_moments, running_return = scaled
-        next_value = values(state.params, normalise(state.obs_moments, batch.next_obs))
+        next_value = values(state.params, normalise(state.obs_moments, batch.next_obs), hyper)
         advantage = returns.gae(
             reward, batch.terminated, batch.truncated, value, next_value, hyper.gamma, hyper.gae_lambda
         )
@@ -219,12 +235,13 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
 
         # 3. The loss of a minibatch: Eq. 9.
         def loss(params, batch):
-            pi, value = forward(params, batch.obs)
+            pi, out = forward(params, batch.obs)
             new_log_prob, advantage = pi.log_prob(batch.action), batch.advantage
             if config.normalise_advantage:
                 advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
             surrogate = policy_loss(new_log_prob, batch.log_prob, advantage, hyper.clip_eps).mean()
-            value_error = 0.5 * value_loss(value, batch.value, batch.target, hyper.value_clip_eps).mean()
+            squared = lambda value, target: 0.5 * value_loss(value, batch.value, target, hyper.value_clip_eps)  # noqa: E731
+            value_error = head.loss(out, batch.target, hyper, squared).mean()
             entropy = pi.entropy().mean()
             total = surrogate + hyper.value_coef * value_error - hyper.entropy_coef * entropy
 
@@ -259,12 +276,13 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         obs_moments = moments.update(state.obs_moments, batch.obs) if config.normalise_obs else state.obs_moments
         metrics = jax.tree.map(jnp.mean, metrics) | episodes
         metrics["value/explained_variance"] = returns.explained_variance(data.value, data.target)
+        metrics |= head.metrics(data.target, hyper)
         state = State(params, opt_state, envs, obs_moments, return_moments, running_return, key, state.step + 1)
         return state, metrics
 
     def value(state, hyper, obs, action):
         """V(s) in reward units, and no bonus."""
-        _, value = forward(state.params, normalise(state.obs_moments, obs))
+        value = head.value(forward(state.params, normalise(state.obs_moments, obs))[1], hyper)
         return moments.unscale(state.return_moments, value) if config.normalise_reward else value, jnp.zeros_like(value)
 
     functions = init, step, actor, policy

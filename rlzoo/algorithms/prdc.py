@@ -41,7 +41,7 @@ from rlzoo.algorithms.hyper import Limit, Positive, Rate, Real, Share, Weight, c
 from rlzoo.algorithms.td3_bc import cloning_loss, critic_step, unscaled, value_loss
 from rlzoo.blocks import neighbours, networks, optim, replay
 from rlzoo.blocks.neighbours import Neighbours, Table
-from rlzoo.data.dataset import Dataset, Moments, normalise, task_of
+from rlzoo.data.dataset import Dataset, Moments, Pieces, draw_rows, normalise, task_of
 from rlzoo.kept import kept, name_of
 from rlzoo.machine import SHARE, device_memory, in_bytes
 from rlzoo.types import Algorithm, Env, Transition
@@ -107,6 +107,7 @@ class Task(NamedTuple):
     moments: Moments
     rows: Table | tuple[()]  # of [s, a], for brute force
     states: Neighbours | tuple[()]  # the K nearest states of every row [N, K], for the table
+    pieces: Pieces | None = None  # by which rows are drawn; None: all alike
 
     @property
     def num_rows(self) -> int:
@@ -206,7 +207,7 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     def step(state, hyper, task):
         key, row_key, noise_key = jax.random.split(state.key, 3)
         adam, params, target = optimisers(hyper, state.step), state.params, state.target
-        rows = jax.random.randint(row_key, (config.policy_delay, config.batch_size), 0, task.num_rows)
+        rows = draw_rows(task, row_key, (config.policy_delay, config.batch_size))
         noises = jax.random.normal(noise_key, (*rows.shape, num_actions))
 
         # 1. Critics: a gradient step on each minibatch, while policy and targets stand still.
@@ -262,7 +263,7 @@ def search_task(task: Any, config: Config) -> Task:
         raise ValueError(f"k={config.k} of a dataset of {task.num_rows} rows; use a smaller k")
     rows = neighbours.table(jnp.concatenate([states, actions], axis=-1)) if config.search != "table" else ()
     graph = _graph(states, min(config.table_size, task.num_rows)) if config.search != "brute" else ()
-    return Task(task.transitions, task.moments, rows, graph)
+    return Task(task.transitions, task.moments, rows, graph, task.pieces)
 
 
 def _graph(states: jax.Array, k: int) -> Neighbours:

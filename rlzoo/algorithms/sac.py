@@ -13,6 +13,8 @@ A sweep adds leading axes.
   temperature  alpha (E_pi[-log pi(a|s)] - target_entropy), log pi held constant, of the action in [-1, 1]      (Eq. 18)
   targets      Q' move by tau towards Q
 
+Another ``head`` has a loss of its own, see `rlzoo.blocks.heads`; distributions are mixed over actions.
+
 One formulation serves both kinds of action: the soft value is sum_k weight_k (Q_k - alpha log pi_k), with weight 1 for
 the one sampled action, and weight pi_k for each of the discrete ones.
 
@@ -39,9 +41,9 @@ import optax
 from jaxtyping import Array, Bool, Float
 
 from rlzoo.algorithms.config import Preset, Presets, Structure
-from rlzoo.algorithms.hyper import Entropy, Positive, Rate, Share, filled, numbers
-from rlzoo.blocks import networks, optim, replay, rollout
-from rlzoo.blocks.distributions import MASKED, Categorical, TanhNormal, among_legal, finite, legal, pre_tanh, reachable
+from rlzoo.algorithms.hyper import Entropy, Positive, Rate, Real, Share, Weight, filled, numbers
+from rlzoo.blocks import heads, networks, optim, replay, rollout
+from rlzoo.blocks.distributions import MASKED, Categorical, TanhNormal, among_legal, finite, pre_tanh, reachable
 from rlzoo.types import Algorithm, Box, Discrete, Env, Space, Transition, environment
 
 LOG_STD = (-20.0, 2.0)  # bounds of the policy's, before the squashing; as in the authors' code
@@ -59,18 +61,22 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     warmup: int = 1_000  # transitions of random actions before learning; they count as environment steps
     warmup_hold: int = 1  # steps for which an action of the warm-up is held, where single ones lead nowhere
     num_critics: int = 2  # E
+    head: str = "scalar"  # of critics: mean, hl_gauss, two_hot, c51 or quantile; see rlzoo.blocks.heads
+    num_bins: int = 101  # of a classification head; quantiles
     num_target_critics: int = 2  # random ones whose least value is the target; fewer than E: REDQ, policy on the mean
     hidden: tuple[int, ...] = (256, 256)  # widths of the policy's and of each critic's layers
     activation: str = "relu"  # tanh, relu, swish or gelu
     layer_norm: bool = False  # before each activation
     compute_dtype: str = "float32"  # of default networks' products, or bfloat16; sums, losses, parameters are float32
     actor: nn.Module | None = None  # own module, obs -> [B, 2 A] mean and log std, or logits, -inf: an action masked
-    critic: nn.Module | None = None  # own module, (obs, action) -> [B, 1], or obs -> [B, K] if actions are discrete
+    critic: nn.Module | None = None  # own module, (obs, action) -> [B, J], or obs -> [B, K J]; J = 1, or num_bins
     optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one a part
 
     def __post_init__(self) -> None:
         self.at_least(1, "num_envs", "num_steps", "num_updates", "policy_delay", "batch_size", "capacity", "warmup")
         self.at_least(1, "num_critics", "num_target_critics", "warmup_hold")
+        self.at_least(2, "num_bins")
+        self.choice("head", heads.HEADS)
         self.widths("hidden")
         self.choice("activation", networks.ACTIVATIONS)
         self.dtype("compute_dtype", "actor", "critic")
@@ -93,6 +99,10 @@ class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
     tau: Share = 0.005  # step of the target critics towards the critics; Table 1
     target_entropy: Entropy = NAN  # nats, of the action in [-1, 1]; nan: -A, or 0.98 log K if discrete, as in papers
     init_alpha: Positive = 1.0  # temperature at the start, reward units per nat; the authors' code
+    value_low: Real = -10.0  # the lower end of a head's bins, reward units
+    value_high: Real = 10.0  # the upper end of a head's bins
+    sigma_ratio: Positive = 0.75  # HL-Gauss's standard deviation, in bins; arXiv:2403.03950
+    kappa: Weight = 1.0  # where the quantile Huber loss bends, reward units
 
 
 class Params(NamedTuple):  # of what is learned, or of its optimisers
@@ -128,8 +138,8 @@ def soft_target(
     return jax.lax.stop_gradient(reward + gamma * (1.0 - terminated) * next_value)
 
 
-def critic_loss(q: Float[Array, "E *B"], target: Float[Array, "*B"]) -> Float[Array, "E *B"]:
-    """(Q(s, a) - target)^2 / 2 of each critic, Eq. 5."""
+def critic_loss(q: Float[Array, "*B"], target: Float[Array, "*B"]) -> Float[Array, "*B"]:
+    """(Q(s, a) - target)^2 / 2, Eq. 5."""
     return 0.5 * (q - target) ** 2
 
 
@@ -164,15 +174,16 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
 
     network = networks.feed_forward(env, config, layer_norm=config.layer_norm)
     seen = (env.obs_space.shape,) if discrete else (env.obs_space.shape, (num_actions,))  # by critics
-    heads = num_actions if discrete else 2 * num_actions, num_actions if discrete else 1
-    actor_net = networks.own(config, "actor", network(heads[0]), networks.public(env.obs_space).shape)
-    critic_net = networks.own(config, "critic", network(heads[1], privileged=True), *seen)
+    head = heads.of(config.head, config.num_bins)
+    sizes = (num_actions, num_actions * head.size) if discrete else (2 * num_actions, head.size)
+    actor_net = networks.own(config, "actor", network(sizes[0]), networks.public(env.obs_space).shape)
+    critic_net = networks.own(config, "critic", network(sizes[1], privileged=True), *seen)
 
     def distribution(params, obs):
-        head = actor_net.apply(params, networks.public(obs))
+        out = actor_net.apply(params, networks.public(obs))
         if not isinstance(space, Box):
-            return among_legal(Categorical(head), obs)
-        mean, log_std = jnp.split(head, 2, axis=-1)
+            return among_legal(Categorical(out), obs)
+        mean, log_std = jnp.split(out, 2, axis=-1)
         return TanhNormal(mean, jnp.clip(log_std, *LOG_STD), jnp.ravel(space.low), jnp.ravel(space.high))
 
     def explore(params, obs, key):
@@ -187,18 +198,19 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         return space.from_policy(pi.mode() if discrete else jnp.tanh(pi.mean))
 
     def critics(params, obs, *action):
-        """Q [E, B, K] of each critic: of the action given, or of all discrete ones."""
-        q = jax.vmap(lambda one: critic_net.apply(one, obs, *action))(params)
-        return q if config.critic is None else jnp.where(jnp.isneginf(q), MASKED, q)  # an own one may mask too
+        """The outputs [E, B, K, J] of each critic: of the action given, or of all discrete ones."""
+        out = jax.vmap(lambda one: critic_net.apply(one, obs, *action))(params)
+        out = out if config.critic is None else jnp.where(jnp.isneginf(out), MASKED, out)  # an own one may mask too
+        return out.reshape(*out.shape[:-1], -1, head.size)
 
-    def q_of(params, obs, action):
-        """Q(s, a) [E, B]."""
+    def taken(params, obs, action):
+        """Those [E, B, J] of an action."""
         if not discrete:
-            return critics(params, obs, action)[..., 0]
-        return jnp.take_along_axis(critics(params, obs), action[None, ..., None], axis=-1)[..., 0]
+            return critics(params, obs, action)[..., 0, :]
+        return jnp.take_along_axis(critics(params, obs), action[None, ..., None, None], axis=-2)[..., 0, :]
 
     def expectation(actor_params, critic_params, obs, key):
-        """What the policy would do at obs: weights [B, K], log-probabilities [B, K], and Q [E, B, K]."""
+        """What the policy would do at obs: weights [B, K], log-probabilities [B, K], and critics' outputs."""
         pi = distribution(actor_params, obs)
         if discrete:
             log_prob = pi.log_probs()
@@ -217,28 +229,9 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         first = lambda x: jax.tree.map(lambda x: x[:1], x)  # noqa: E731
         actor_params = actor_net.init(actor_key, first(networks.public(envs.obs)))
 
-        def at_random(envs, key):
-            """Uniform actions, held for a while."""
-            action_key, hold_key = jax.random.split(key)
-            if discrete:
-                action = jax.random.randint(action_key, (config.num_envs,), 0, num_actions)
-            else:
-                action = jax.random.uniform(action_key, (config.num_envs, num_actions), minval=-1.0)
-
-            def act(obs, key):
-                held = action
-                if discrete and (config.actor is not None or legal(obs) is not None):  # nothing that is masked is tried
-                    uniform = among_legal(Categorical(jnp.zeros((config.num_envs, num_actions))), obs)
-                    pi = uniform if config.actor is None else distribution(actor_params, obs)
-                    held = jnp.where(jnp.exp(pi.log_prob(action)) > 0.0, action, pi.sample(key))
-                return space.from_policy(held), held
-
-            envs, batch, held, _ = rollout.collect(env, act, envs, hold_key, task, config.warmup_hold)
-            return envs, rollout.flatten(batch._replace(action=held))
-
-        blocks = config.warmup // (config.num_envs * config.warmup_hold)
-        envs, batch = jax.lax.scan(at_random, envs, jax.random.split(act_key, blocks))
-        batch = rollout.flatten(batch)
+        num_steps = config.warmup // config.num_envs
+        masked = None if config.actor is None else lambda obs: distribution(actor_params, obs)
+        envs, batch = rollout.at_random(env, envs, act_key, task, num_steps, config.warmup_hold, masked)
         buffer = replay.init(jax.tree.map(lambda x: x[0], batch), config.capacity)
 
         example = first((batch.obs,) if discrete else (batch.obs, batch.action))
@@ -282,15 +275,22 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
             params, target_params, opt_state = carry
             batch, key = now
             subset_key, action_key = jax.random.split(key)
-            weight, log_prob, next_q = expectation(params.actor, target_params, batch.next_obs, action_key)
+            weight, log_prob, out = expectation(params.actor, target_params, batch.next_obs, action_key)
             if config.num_target_critics < config.num_critics:
-                next_q = jax.random.permutation(subset_key, next_q)[: config.num_target_critics]
-            next_value = soft_value(weight, log_prob, next_q.min(axis=0), jnp.exp(params.log_alpha))
-            target = soft_target(batch.reward, batch.terminated, next_value, hyper.gamma)
+                out = jax.random.permutation(subset_key, out)[: config.num_target_critics]
+            next_q, alpha = head.value(out, hyper), jnp.exp(params.log_alpha)
+            if head.distributional:  # the mixture of the actions' Q - alpha log pi
+                atoms = head.atoms(heads.least(out, next_q), hyper)
+                soft = atoms._replace(at=atoms.at - alpha * finite(log_prob)[..., None]).mixed(weight)
+                target: Any = soft.after(batch.reward, hyper.gamma * (1.0 - batch.terminated))
+            else:
+                next_value = soft_value(weight, log_prob, next_q.min(axis=0), alpha)
+                target = soft_target(batch.reward, batch.terminated, next_value, hyper.gamma)
 
             def loss(critic_params):
-                q = q_of(critic_params, batch.obs, batch.action)
-                return critic_loss(q, target).mean(axis=-1).sum(), q.mean()
+                out = taken(critic_params, batch.obs, batch.action)
+                error = jax.vmap(lambda one: head.loss(one, target, hyper, critic_loss))(out)
+                return error.mean(axis=-1).sum(), head.value(out, hyper).mean()
 
             (error, q), grads = jax.value_and_grad(loss, has_aux=True)(params.critics)
             critic_params, critic_state = optim.descend(adam.critics, params.critics, opt_state.critics, grads)
@@ -299,7 +299,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
                 optim.polyak(target_params, critic_params, hyper.tau),
                 opt_state._replace(critics=critic_state),
             )
-            return carry, {"loss/critic": error, "value/q": q}
+            return carry, {"loss/critic": error, "value/q": q} | head.metrics(target, hyper)
 
         # 4. Policy: one gradient step on Eq. 9; temperature: one on Eq. 18.
         def update(carry, now):
@@ -310,7 +310,8 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
             obs, alpha = jax.tree.map(lambda x: x[-1], batches.obs), jnp.exp(params.log_alpha)
 
             def loss(actor_params, log_alpha):
-                weight, log_prob, q = expectation(actor_params, params.critics, obs, policy_key)
+                weight, log_prob, out = expectation(actor_params, params.critics, obs, policy_key)
+                q = head.value(out, hyper)
                 every = config.num_target_critics == config.num_critics
                 q = q.min(axis=0) if every else q.mean(axis=0)  # REDQ ascends the mean of all critics
                 error = -soft_value(weight, log_prob, q, alpha).mean()
@@ -336,7 +337,8 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         action = space.to_policy(action)
         pi = distribution(state.params.actor, obs)
         log_prob = pi.log_prob(action) if discrete else pi.log_prob_pre_tanh(pre_tanh(action))
-        return q_of(state.params.critics, obs, action).mean(axis=0), -jnp.exp(state.params.log_alpha) * log_prob
+        q = head.value(taken(state.params.critics, obs, action), hyper).mean(axis=0)
+        return q, -jnp.exp(state.params.log_alpha) * log_prob
 
     functions = init, step, lambda state: state.params.actor, policy
     return Algorithm("sac", config, env, hyper, env.params, *functions, rows, config.warmup, value)

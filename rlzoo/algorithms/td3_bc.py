@@ -29,8 +29,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from rlzoo.algorithms.config import Preset, Presets, Structure, bounded_box
 from rlzoo.algorithms.hyper import Limit, Positive, Rate, Real, Share, Weight, checked, numbers
-from rlzoo.blocks import networks, optim, replay
-from rlzoo.data.dataset import Dataset, Moments, normalise, task_of
+from rlzoo.blocks import heads, networks, optim, replay
+from rlzoo.data.dataset import Dataset, Moments, draw_rows, normalise, task_of
 from rlzoo.types import Algorithm, Env
 
 
@@ -41,14 +41,18 @@ class Config(Structure):  # static: fixes shapes, loop lengths and branches
     hidden: tuple[int, ...] = (256, 256)  # widths of the policy's and of each critic's layers
     activation: str = "relu"  # tanh, relu, swish or gelu
     layer_norm: bool = False  # in the critics, before each activation
+    head: str = "scalar"  # of critics: mean, hl_gauss, two_hot, c51 or quantile; see rlzoo.blocks.heads
+    num_bins: int = 101  # of a classification head; quantiles
     normalise_obs: bool = True  # by the dataset's mean and standard deviation + 0.001
     compute_dtype: str = "float32"  # of default networks' products, or bfloat16; sums, losses, parameters are float32
     actor: nn.Module | None = None  # own module, obs -> [B, A] before the tanh; replaces the default
-    critic: nn.Module | None = None  # own module, (obs, action) -> [B, 1]; both critics are of its form
+    critic: nn.Module | None = None  # own module, (obs, action) -> [B, 1], or [B, num_bins]; of both critics
     optim: Callable[..., Any] | None = None  # own, (hyper, updates done) -> optax transformation, or one a part
 
     def __post_init__(self) -> None:
         self.at_least(1, "batch_size", "policy_delay")
+        self.at_least(2, "num_bins")
+        self.choice("head", heads.HEADS)
         self.widths("hidden")
         self.choice("activation", networks.ACTIVATIONS)
         self.dtype("compute_dtype", "actor", "critic")
@@ -65,6 +69,10 @@ class Hyper(NamedTuple):  # traced: any leaf may carry a sweep axis
     alpha: Weight = 2.5  # weight of the value against cloning
     reward_scale: Positive = 1.0  # rewards are scale r + shift
     reward_shift: Real = 0.0  # reward units
+    value_low: Real = -10.0  # the lower end of a head's bins, scaled reward units
+    value_high: Real = 10.0  # the upper end of a head's bins
+    sigma_ratio: Positive = 0.75  # HL-Gauss's standard deviation, in bins; arXiv:2403.03950
+    kappa: Weight = 1.0  # where the quantile Huber loss bends, scaled reward units
 
 
 class Params(NamedTuple):  # of what is learned, or of its targets or optimisers
@@ -101,8 +109,8 @@ def td_target(
     return jax.lax.stop_gradient(reward + gamma * (1.0 - terminated) * next_q.min(axis=0))
 
 
-def critic_loss(q: Float[Array, "E *B"], target: Float[Array, "*B"]) -> Float[Array, "E *B"]:
-    """(Q_i(s, a) - target)^2 of each critic."""
+def critic_loss(q: Float[Array, "*E B"], target: Float[Array, "B"]) -> Float[Array, "*E B"]:
+    """(Q(s, a) - target)^2, of one critic or of each."""
     return (q - target) ** 2
 
 
@@ -131,24 +139,45 @@ def critic_step(
     rows: Int[Array, "B"],
     noise: Float[Array, "B A"],
 ) -> tuple[tuple[Any, Any], dict[str, jax.Array]]:
-    """TD3's critic step on a minibatch, towards the target policy and the target critics in ``target``.
+    """TD3's critic step on rows of a dataset, see `learned`.
 
     Args:
         task: holds the ``transitions``. hyper: gamma, the noise's and the reward's numbers.
         carry: critics and their optimiser's state. noise: standard normal.
     """
-    critics, opt_state = carry
     batch = replay.take(task.transitions, rows)
-    next_action = smoothed(nets.act(target.actor, batch.next_obs), noise, hyper.policy_noise, hyper.noise_clip)
     reward = hyper.reward_scale * batch.reward + hyper.reward_shift
-    wanted = td_target(reward, batch.terminated, nets.q(target.critics, batch.next_obs, next_action), hyper.gamma)
+    discount = hyper.gamma * (1.0 - batch.terminated)
+    steps = replay.Steps(batch.obs, batch.action, reward, discount, batch.next_obs)
+    return learned(nets, adam, target, steps, hyper, carry, noise)
+
+
+def learned(
+    nets: networks.TwinCritics,
+    adam: optax.GradientTransformation,
+    target: Any,
+    batch: replay.Steps,
+    hyper: Any,
+    carry: tuple[Any, Any],
+    noise: Float[Array, "B A"],
+) -> tuple[tuple[Any, Any], dict[str, jax.Array]]:
+    """TD3's critic step on a minibatch, towards the target policy and the target critics in ``target``.
+
+    Of heads that learn a distribution the target is that of the critic with the least mean.
+    """
+    critics, opt_state = carry
+    next_action = smoothed(nets.act(target.actor, batch.next_obs), noise, hyper.policy_noise, hyper.noise_clip)
+    next_out = nets.outputs(target.critics, batch.next_obs, next_action)
+    wanted = nets.head.target(next_out, batch.reward, batch.discount, hyper)
 
     def loss(critic_params):
-        q = nets.q(critic_params, batch.obs, batch.action)
-        return critic_loss(q, wanted).mean(axis=-1).sum(), q.mean()
+        out = nets.outputs(critic_params, batch.obs, batch.action)
+        error = jax.vmap(lambda one: nets.head.loss(one, wanted, hyper, critic_loss))(out)
+        return error.mean(axis=-1).sum(), nets.head.value(out, hyper).mean()
 
     (error, q), grads = jax.value_and_grad(loss, has_aux=True)(critics)
-    return optim.descend(adam, critics, opt_state, grads), {"loss/critic": error, "value/q": q}
+    metrics = {"loss/critic": error, "value/q": q} | nets.head.metrics(wanted, hyper)
+    return optim.descend(adam, critics, opt_state, grads), metrics
 
 
 def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> Algorithm:
@@ -162,11 +191,12 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     task = task_of(dataset, env, "td3_bc", config.normalise_obs)
     num_actions = task.transitions.action.shape[-1]
 
-    network = networks.feed_forward(env, config)
+    network, head = networks.feed_forward(env, config), heads.of(config.head, config.num_bins)
     shapes = env.obs_space.shape, (num_actions,)
     nets = networks.TwinCritics(
         networks.own(config, "actor", network(num_actions), shapes[0]),
-        networks.own(config, "critic", network(1, layer_norm=config.layer_norm), *shapes),
+        networks.own(config, "critic", network(head.size, layer_norm=config.layer_norm), *shapes),
+        head,
     )
 
     def policy(actor, obs, key, deterministic=False):
@@ -190,7 +220,7 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
     def step(state, hyper, task):
         key, row_key, noise_key = jax.random.split(state.key, 3)
         adam, params, target = optimisers(hyper, state.step), state.params, state.target
-        rows = jax.random.randint(row_key, (config.policy_delay, config.batch_size), 0, task.num_rows)
+        rows = draw_rows(task, row_key, (config.policy_delay, config.batch_size))
         noises = jax.random.normal(noise_key, (*rows.shape, num_actions))
 
         # 1. Critics: a gradient step on each minibatch, while policy and targets stand still.
@@ -203,7 +233,7 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
 
         def loss(actor_params):
             action = nets.act(actor_params, batch.obs)
-            value_term = value_loss(nets.first_q(critics, batch.obs, action), hyper.alpha).mean()
+            value_term = value_loss(nets.first_q(critics, batch.obs, action, hyper), hyper.alpha).mean()
             cloning = cloning_loss(action, batch.action).mean()
             return value_term + cloning, {"loss/policy": value_term, "loss/cloning": cloning}
 
@@ -218,8 +248,8 @@ def make(env: Env, config: Config, dataset: Dataset, hyper: Hyper = Hyper()) -> 
 
     def value(state, hyper, obs, action):
         """Mean of the two Q(s, a), in reward units."""
-        q = nets.q(state.params.critics, normalise(state.moments, obs), space.to_policy(action)).mean(axis=0)
-        q = unscaled(q, hyper)
+        q = nets.q(state.params.critics, normalise(state.moments, obs), space.to_policy(action), hyper)
+        q = unscaled(q.mean(axis=0), hyper)
         return q, jnp.zeros_like(q)
 
     return Algorithm(

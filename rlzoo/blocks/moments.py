@@ -1,6 +1,7 @@
 """Running mean and variance, merged batch by batch (Chan et al. 1979), to normalise observations and scale rewards.
 
-Of an `Observation` each array has its own, but for its mask of legal actions, which has none and stays as it is.
+Of an `Observation` each array has its own, but for its mask of legal actions and its stock, which have none and stay as
+they are.
 """
 
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ class Moments(NamedTuple):
 def init(shape: Any = ()) -> Any:
     """No data yet: mean 0 and variance 1, with which `normalise` is the identity."""
     if isinstance(shape, Observation):
-        return Observation(*map(lambda x: None if x is None else init(x), shape))._replace(legal=None)
+        return Observation(*map(lambda x: None if x is None else init(x), shape))._replace(legal=None, stock=None)
     return Moments(jnp.zeros(()), jnp.zeros(shape), jnp.ones(shape))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Shaped
 
+from rlzoo.blocks import heads
 from rlzoo.blocks.distributions import Categorical, Categoricals, Distribution, Normal, among_legal
 from rlzoo.types import Discrete, Env, MultiDiscrete, Observation
 
@@ -105,6 +106,7 @@ class CNN(nn.Module):
 
     channels: int = 16
     dtype: Any = None  # see `MLP`
+    layer_norm: bool = False  # over channels, before each activation
 
     @nn.compact
     def __call__(self, x: Float[Array, "*B H W C"]) -> Float[Array, "*B F"]:
@@ -113,6 +115,7 @@ class CNN(nn.Module):
             raise ValueError(f"images {list(x.shape[-3:])} are smaller than the 3 x 3 convolution; flatten them")
         patches = [x[..., i : i + height, j : j + width, :] for i in range(3) for j in range(3)]
         sums = dense(self.channels, dtype=self.dtype)(jnp.concatenate(patches, axis=-1))
+        sums = nn.LayerNorm(epsilon=1e-5)(sums) if self.layer_norm else sums
         features = activated(sums, "relu", self.dtype)
         return features.reshape(*features.shape[:-3], -1)
 
@@ -121,6 +124,7 @@ class NatureCNN(nn.Module):
     """Three strided convolutions with ReLU, flattened: for images of 36 pixels and more (Mnih et al. 2015)."""
 
     dtype: Any = None  # see `MLP`
+    layer_norm: bool = False  # over channels, before each activation
 
     @nn.compact
     def __call__(self, x: Float[Array, "*B H W C"]) -> Float[Array, "*B F"]:
@@ -129,7 +133,9 @@ class NatureCNN(nn.Module):
         for channels, size, stride in ((32, 8, 4), (64, 4, 2), (64, 3, 1)):
             gain = lambda key, shape, dtype: math.sqrt(2.0) * _orthogonal_kernel(key, shape, dtype)  # noqa: E731
             form = {"strides": stride, "padding": "VALID", "dtype": self.dtype, "kernel_init": gain}
-            x = activated(nn.Conv(channels, (size, size), **form)(x), "relu", self.dtype)
+            x = nn.Conv(channels, (size, size), **form)(x)
+            x = nn.LayerNorm(epsilon=1e-5)(x) if self.layer_norm else x
+            x = activated(x, "relu", self.dtype)
         return x.reshape(*batch, -1)
 
 
@@ -143,22 +149,31 @@ def real(x: jax.Array) -> jax.Array:
     return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.float32)
 
 
+def batch_of(obs: Any, space: Any) -> tuple[int, ...]:
+    """The leading axes *B of observations of a space."""
+    x, box = (
+        next(x for x in given if x is not None) if isinstance(given, Observation) else given for given in (obs, space)
+    )
+    return x.shape[: x.ndim - len(box.shape)]
+
+
 LARGE = 36  # pixels in height and width from which on `NatureCNN` takes images, the least that it leaves something of
 
 
-def _features(obs: Any, obs_shape: Any, dtype: Any, privileged: bool = False) -> jax.Array:
+def _features(obs: Any, obs_shape: Any, dtype: Any, privileged: bool = False, layer_norm: bool = False) -> jax.Array:
     """Inside a compact module, as one vector of float32: images through a CNN of their own, all else flattened.
 
-    Of an `Observation` image, vector and, if asked for, what is ``privileged``, side by side.
+    Of an `Observation` image, vector and, if asked for, what is ``privileged``, side by side. ``layer_norm`` is the
+    CNN's.
     """
     if isinstance(obs_shape, Observation):
         parts = [name for name in ("image", "vector") if getattr(obs_shape, name) is not None]
         parts += ["privileged"] * (privileged and obs_shape.privileged is not None)
-        found = [_features(getattr(obs, name), getattr(obs_shape, name), dtype) for name in parts]
+        found = [_features(getattr(obs, x), getattr(obs_shape, x), dtype, layer_norm=layer_norm) for x in parts]
         return found[0] if len(found) == 1 else jnp.concatenate(found, axis=-1)
     obs = real(obs)
     if len(obs_shape) == 3 and min(obs_shape[:2]) >= 3:
-        return (NatureCNN if min(obs_shape[:2]) >= LARGE else CNN)(dtype=dtype)(obs)
+        return (NatureCNN if min(obs_shape[:2]) >= LARGE else CNN)(dtype=dtype, layer_norm=layer_norm)(obs)
     return obs.reshape(*obs.shape[: obs.ndim - len(obs_shape)], -1)
 
 
@@ -233,10 +248,69 @@ class FeedForward(nn.Module):
         return Linear(self.features, self.weights, dtype=self.dtype, name="head")(x)
 
 
+def cos_pi(y: Float[Array, "*B"]) -> Float[Array, "*B"]:
+    """cos(pi y), to 1e-6 in float32 where y is: Taylor's series on a quarter of a wave, an eighth of jnp.cos's time."""
+    x = jnp.pi * (0.5 - jnp.abs(y - 2.0 * jnp.round(0.5 * y)))  # of which it is the sine
+    total = jnp.full_like(x, -1.0 / math.factorial(11))
+    for power in (9, 7, 5, 3, 1):
+        total = total * x**2 + (-1.0) ** (power // 2) / math.factorial(power)
+    return x * total
+
+
+class QNetwork(nn.Module):
+    """Of discrete actions the outputs that a head makes values of: hidden layers, then a linear one.
+
+    dueling: V(s) + Adv(s, a) - mean_b Adv(s, b), each with a last hidden layer of its own (Wang et al. 2016,
+    arXiv:1511.06581, Eq. 9); of several outputs each by itself. With quantiles ``tau`` what is before the last hidden
+    layer is multiplied by relu(W cos(pi i tau) + b), i = 1 .. 64 (Dabney et al. 2018, arXiv:1806.06923, Eq. 4, whose i
+    begin at 0; from 1, as in the authors' code).
+    """
+
+    num_actions: int
+    size: int  # J, outputs of an action
+    obs_shape: Any  # tuple[int, ...], or an `Observation` of such
+    hidden: tuple[int, ...] = (256, 256)
+    activation: str = "relu"
+    layer_norm: bool = False  # before each activation, the CNN's among them
+    dueling: bool = False
+    dtype: Any = None  # see `MLP`
+
+    def block(self, x: Float[Array, "*B I"], width: int) -> Float[Array, "*B O"]:
+        x = Linear(width, dtype=self.dtype)(x)
+        x = nn.LayerNorm(epsilon=1e-5)(x) if self.layer_norm else x
+        return activated(x, self.activation, self.dtype)
+
+    def stream(self, x: Float[Array, "*B I"], num: int) -> Float[Array, "*B O J"]:
+        for width in self.hidden[-1:]:
+            x = self.block(x, width)
+        x = Linear(num * self.size, dtype=self.dtype)(x)
+        return x.reshape(*x.shape[:-1], num, self.size)
+
+    @nn.compact
+    def __call__(self, obs: Any, tau: Float[Array, "*B J"] | None = None) -> Float[Array, "*B A J"]:
+        x = _features(obs, self.obs_shape, self.dtype, layer_norm=self.layer_norm)
+        for width in self.hidden[:-1]:
+            x = self.block(x, width)
+        if tau is not None:
+            waves = cos_pi(tau[..., None] * jnp.arange(1, 65))
+            x = x[..., None, :] * nn.relu(Linear(x.shape[-1], dtype=self.dtype)(waves))
+        out = self.stream(x, self.num_actions)
+        if self.dueling:
+            out = self.stream(x, 1) + out - out.mean(axis=-2, keepdims=True)
+        return out if tau is None else jnp.swapaxes(out[..., 0], -1, -2)
+
+
 def feed_forward(env: Env, config: Any, **fields: Any) -> partial[FeedForward]:
     """The form of an off-policy algorithm's default networks, by its `Config`; what it lacks is ``features``."""
     of_config = {"activation": config.activation, "dtype": DTYPES[config.compute_dtype]}
     return partial(FeedForward, obs_shape=env.obs_space.shape, hidden=config.hidden, **of_config, **fields)
+
+
+def q_network(env: Env, config: Any, num_actions: int, size: int, **fields: Any) -> QNetwork:
+    """The default network of a `Config` of discrete actions' values."""
+    of_config = {"activation": config.activation, "dtype": DTYPES[config.compute_dtype]}
+    of_config |= {"hidden": config.hidden, "layer_norm": config.layer_norm}
+    return QNetwork(num_actions, size, env.obs_space.shape, **of_config, **fields)
 
 
 class ScoreNetwork(nn.Module):
@@ -263,25 +337,31 @@ class ScoreNetwork(nn.Module):
 
 
 class TwinCritics(NamedTuple):
-    """A deterministic policy in [-1, 1] and two critics of one form, whose parameters have leaves [2, ...]: TD3's."""
+    """A deterministic policy in [-1, 1] and E critics of one form, whose parameters have leaves [E, ...]: TD3's."""
 
     actor: Any  # module, obs -> [B, A], before the tanh
-    critic: Any  # module, (obs, action) -> [B, 1]
+    critic: Any  # module, (obs, action) -> [B, K]
+    head: heads.Head = heads.SCALAR  # what a critic's outputs mean
+    num: int = 2  # E
 
-    def init_critics(self, key: jax.Array, obs: jax.Array, action: jax.Array) -> Any:
-        return jax.vmap(lambda key: self.critic.init(key, obs, action))(jax.random.split(key, 2))
+    def init_critics(self, key: jax.Array, obs: Any, action: jax.Array) -> Any:
+        return jax.vmap(lambda key: self.critic.init(key, obs, action))(jax.random.split(key, self.num))
 
-    def act(self, params: Any, obs: jax.Array) -> jax.Array:
+    def act(self, params: Any, obs: Any) -> jax.Array:
         """pi(s) [B, A]."""
-        return jnp.tanh(self.actor.apply(params, obs))
+        return jnp.tanh(self.actor.apply(params, public(obs)))
 
-    def q(self, params: Any, obs: jax.Array, action: jax.Array) -> jax.Array:
-        """Q(s, a) [2, B] of both critics."""
-        return jax.vmap(lambda one: self.critic.apply(one, obs, action))(params)[..., 0]
+    def outputs(self, params: Any, obs: Any, action: jax.Array) -> jax.Array:
+        """[E, B, K] of all critics."""
+        return jax.vmap(lambda one: self.critic.apply(one, obs, action))(params)
 
-    def first_q(self, params: Any, obs: jax.Array, action: jax.Array) -> jax.Array:
+    def q(self, params: Any, obs: Any, action: jax.Array, hyper: Any = None) -> jax.Array:
+        """Q(s, a) [E, B] of all critics; ``hyper`` has the numbers of a head with bins."""
+        return self.head.value(self.outputs(params, obs, action), hyper)
+
+    def first_q(self, params: Any, obs: Any, action: jax.Array, hyper: Any = None) -> jax.Array:
         """Q_1(s, a) [B]."""
-        return self.critic.apply(jax.tree.map(lambda x: x[0], params), obs, action)[..., 0]
+        return self.head.value(self.critic.apply(jax.tree.map(lambda x: x[0], params), obs, action), hyper)
 
 
 class ActorCritic(nn.Module):
@@ -298,6 +378,7 @@ class ActorCritic(nn.Module):
     init_std: float = 1.0  # of a continuous policy, in units of half the action box
     dtype: Any = None  # see `MLP`
     sizes: tuple[int, ...] = ()  # of several discrete actions at once, whose sum is num_outputs
+    value_size: int = 1  # K, outputs that a head makes the value of; one is the value itself, [*B]
 
     @nn.compact
     def __call__(self, obs: Any) -> tuple[Distribution, Float[Array, "*B"]]:
@@ -312,18 +393,23 @@ class ActorCritic(nn.Module):
         if isinstance(self.obs_shape, Observation) and self.obs_shape.privileged is not None:
             more = _features(obs.privileged, self.obs_shape.privileged, self.dtype)
             features = jnp.concatenate([features, more], axis=-1)
-        value = MLP(self.hidden, 1, 1.0, self.activation, self.dtype, name="critic")(features)[..., 0]
-        return policy, value
+        value = MLP(self.hidden, self.value_size, 1.0, self.activation, self.dtype, name="critic")(features)
+        return policy, value[..., 0] if self.value_size == 1 else value
 
 
 def actor_critic(
-    env: Env, hidden: tuple[int, ...], activation: str, init_std: float, compute_dtype: str = "float32"
+    env: Env,
+    hidden: tuple[int, ...],
+    activation: str,
+    init_std: float,
+    compute_dtype: str = "float32",
+    head: heads.Head = heads.SCALAR,
 ) -> ActorCritic:
-    """The default network for an environment's spaces."""
+    """The default network for an environment's spaces, and a head of the value."""
     space = env.action_space
     sizes = space.n if isinstance(space, MultiDiscrete) else ()
     num_outputs = sum(sizes) or (space.n if isinstance(space, Discrete) else math.prod(space.shape))
-    form = hidden, activation, init_std, DTYPES[compute_dtype], sizes
+    form = hidden, activation, init_std, DTYPES[compute_dtype], sizes, head.size
     return ActorCritic(env.obs_space.shape, num_outputs, isinstance(space, Discrete | MultiDiscrete), *form)
 
 
@@ -340,10 +426,10 @@ class Own(NamedTuple):
 
 
 def seen(obs: Any) -> Any:
-    """Arrays as float32, without the mask of legal actions; alone, if there is one."""
+    """Arrays as float32, without the mask of legal actions and the stock; alone, if there is one."""
     if not isinstance(obs, Observation):
         return real(obs)
-    found = Observation(*(None if x is None else real(x) for x in obs._replace(legal=None)))
+    found = Observation(*(None if x is None else real(x) for x in obs._replace(legal=None, stock=None)))
     alone = [x for x in found if x is not None]
     return alone[0] if len(alone) == 1 else found
 
@@ -353,12 +439,12 @@ def public(obs: Any) -> Any:
     return obs._replace(privileged=None) if isinstance(obs, Observation) else obs
 
 
-def policy_and_value(network: Any) -> Callable[[Any, Any], tuple[Any, jax.Array]]:
-    """(params, obs) -> the policy, of what `Observation.legal` allows, and the value."""
+def policy_and_value(network: Any, head: heads.Head | None = None) -> Callable[[Any, Any], tuple[Any, jax.Array]]:
+    """(params, obs) -> the policy, of what `Observation.legal` allows, and the value, or with a head its outputs."""
 
     def forward(params, obs):
         policy, value = network.apply(params, obs)
-        return among_legal(policy, obs), value
+        return among_legal(policy, obs), value if head is None or head.size > 1 else value[..., None]
 
     return forward
 
@@ -389,7 +475,7 @@ def own(
 
     def zeros(batch):
         fill = lambda shape: jnp.zeros((*batch, *shape))  # noqa: E731
-        of = lambda x: x if not isinstance(x, Observation) else x._replace(legal=None)  # noqa: E731
+        of = lambda x: x if not isinstance(x, Observation) else x._replace(legal=None, stock=None)  # noqa: E731
         return jax.tree.map(fill, list(map(of, shapes)), is_leaf=lambda x: type(x) is tuple)
 
     def run(module, batch):

@@ -5,9 +5,12 @@ rows, so that the blocks written so far say where the next one goes and which ro
 all lanes of a sweep, and cannot disagree with the data. No operation's cost depends on the capacity.
 """
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 
 def init(row: PyTree, capacity: int) -> PyTree:
@@ -53,14 +56,54 @@ def sample_distinct(buffer: PyTree, key: jax.Array, size: Int[Array, ""], batch_
     return _read(buffer, rows)
 
 
-def _read(buffer: PyTree, rows: Int[Array, "B"]) -> PyTree:
-    """As `take`, in a loop over two halves.
+class Steps(NamedTuple):
+    """Several steps of experience as one: n of them, or fewer where an episode ended."""
+
+    obs: Any  # [*B, ...] at the first step
+    action: jax.Array
+    reward: jax.Array  # f32[*B], sum_j gamma^j r_j
+    discount: jax.Array  # f32[*B], gamma^k (1 - terminated) after k steps
+    next_obs: Any  # the true successor of the last step
+
+
+def steps(buffer: PyTree, rows: Int[Array, "B"], num_steps: int, stride: int, gamma: Float[Array, ""] | float) -> Steps:
+    """`take_steps`, for programs that write to the buffer."""
+    return _read(buffer, rows, lambda buffer, rows: take_steps(buffer, rows, num_steps, stride, gamma))
+
+
+def take_steps(
+    buffer: PyTree, rows: Int[Array, "*B"], num_steps: int, stride: int, gamma: Float[Array, ""] | float
+) -> Steps:
+    """The steps from ``rows`` of transitions on, until the first that ended an episode or until ``num_steps``.
+
+    Rows of one environment are ``stride`` apart, and the ``(num_steps - 1) stride`` newest have too few behind them. A
+    truncated episode ends the sum, and goes on in its value: that of its true last observation.
+    """
+    after = [(rows + i * stride) % capacity(buffer) for i in range(num_steps)]
+    flags = [take((buffer.reward, buffer.terminated, buffer.truncated), x) for x in after]
+    reward, terminated, truncated = (jnp.stack(x) for x in zip(*flags, strict=True))  # [n, *B]
+    goes_on = jnp.cumprod(~(terminated | truncated)[:-1], axis=0, dtype=jnp.float32)
+    counts = jnp.concatenate([jnp.ones_like(reward[:1]), goes_on])
+    last = counts.sum(axis=0).astype(jnp.int32) - 1
+    powers = gamma ** jnp.arange(num_steps + 1).reshape(-1, *(1,) * rows.ndim)
+    ended = jnp.take_along_axis(terminated, last[None], axis=0)[0]
+    return Steps(
+        obs=take(buffer.obs, rows),
+        action=take(buffer.action, rows),
+        reward=jnp.sum(powers[:-1] * counts * reward, axis=0),
+        discount=gamma ** (last + 1) * (1.0 - ended),
+        next_obs=take(buffer.next_obs, (rows + last * stride) % capacity(buffer)),
+    )
+
+
+def _read(buffer: PyTree, rows: Int[Array, "B"], how: Callable[..., PyTree] | None = None) -> PyTree:
+    """As `take`, or ``how``, in a loop over two halves.
 
     Without a loop around the reading XLA merges a write before it into it, reads what was there before the write, and
     so must copy the whole buffer in every update: at a million rows of Pendulum twice the time.
     """
     halves = jnp.pad(rows, (0, rows.shape[0] % 2)).reshape(2, -1)
-    found = jax.lax.map(lambda half: take(buffer, half), halves)
+    found = jax.lax.map(lambda half: (how or take)(buffer, half), halves)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: rows.shape[0]], found)
 
 

@@ -1,12 +1,14 @@
 """Collect experience: T steps in each of N environments, which reset themselves."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from rlzoo.types import Env, TimeStep, Transition, mask_of
+from rlzoo.blocks.distributions import Categorical, among_legal
+from rlzoo.types import Discrete, Env, TimeStep, Transition, mask_of
 
 
 class Envs(NamedTuple):
@@ -74,6 +76,45 @@ def collect(
 
     envs, (transitions, memory, ended) = jax.lax.scan(one, envs, jax.random.split(key, num_steps))
     return envs, transitions, memory, episode_metrics(ended, transitions.obs)
+
+
+def at_random(
+    env: Env,
+    envs: Envs,
+    key: jax.Array,
+    task: Any,
+    num_steps: int,
+    hold: int = 1,
+    masked: Callable[[Any], Any] | None = None,
+) -> tuple[Envs, Transition]:
+    """Uniform actions, each held for ``hold`` of ``num_steps`` steps, as rows of [num_steps N].
+
+    Args:
+        masked: obs -> a `Categorical` of which nothing that is masked is tried; by default what observations allow.
+    Returns:
+        the environments, and rows whose actions are as policies have them: in [-1, 1], or integers.
+    """
+    space, num_envs = env.action_space, envs.episode_return.shape[0]
+
+    def one(envs, key):
+        action_key, hold_key = jax.random.split(key)
+        if isinstance(space, Discrete):
+            action = jax.random.randint(action_key, (num_envs,), 0, space.n)
+        else:
+            action = jax.random.uniform(action_key, (num_envs, math.prod(space.shape)), minval=-1.0)
+
+        def act(obs, key):
+            held = action
+            if isinstance(space, Discrete) and (masked is not None or mask_of(obs) is not None):
+                pi = masked(obs) if masked else among_legal(Categorical(jnp.zeros((num_envs, space.n))), obs)
+                held = jnp.where(jnp.exp(pi.log_prob(action)) > 0.0, action, pi.sample(key))
+            return space.from_policy(held), held
+
+        envs, batch, held, _ = collect(env, act, envs, hold_key, task, hold)
+        return envs, flatten(batch._replace(action=held))
+
+    envs, rows = jax.lax.scan(one, envs, jax.random.split(key, num_steps // hold))
+    return envs, flatten(rows)
 
 
 def flatten(batch: Any) -> Any:

@@ -11,6 +11,7 @@ from rlzoo.data.collect import collect, from_replay
 from rlzoo.data.dataset import About, Dataset, best_episodes, concatenate, normalised_score
 from rlzoo.data.npz import save
 from rlzoo.data.quality import Quality, quality
+from rlzoo.data.weights import mix, weighted
 
 __all__ = [
     "About",
@@ -23,11 +24,13 @@ __all__ = [
     "from_replay",
     "load",
     "minari",
+    "mix",
     "normalised_score",
     "npz",
     "preferences",
     "quality",
     "save",
+    "weighted",
 ]
 
 

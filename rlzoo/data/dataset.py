@@ -9,7 +9,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from rlzoo.machine import SHARE, device_memory, in_bytes
 from rlzoo.types import Discrete, Env, Observation, Transition, mask_of, num_choices
@@ -42,6 +42,7 @@ class Dataset:
     last: jax.Array  # bool[N], the next row belongs to another episode, or does not follow this one
     about: About = flax.struct.field(pytree_node=False, default=About())
     legal: jax.Array | None = None  # bool[N, K], the actions that might be taken at obs; None: nothing is said of it
+    weight: jax.Array | None = None  # f32[N], probabilities of the rows, see `rlzoo.data.weighted`; None: all alike
 
     @property
     def num_rows(self) -> int:
@@ -80,11 +81,41 @@ def observation_moments(dataset: Dataset) -> Moments:
     return Moments(jnp.asarray(obs.mean(0), jnp.float32), jnp.asarray(obs.std(0) + EPS, jnp.float32))
 
 
+class Pieces(NamedTuple):
+    """Runs of rows of one weight: a table as small as there are trajectories, and exact."""
+
+    cumulative: jax.Array  # f32[M], probabilities, summed up
+    start: jax.Array  # int32[M], the first row
+    length: jax.Array  # int32[M]
+
+
+def pieces_of(weight: jax.Array | None) -> Pieces | None:
+    """Of rows' weights; None of none."""
+    if weight is None:
+        return None
+    each = np.asarray(weight, np.float64)
+    start = np.flatnonzero(np.diff(each, prepend=np.nan))
+    length = np.diff(start, append=len(each))
+    mass = np.cumsum(each[start] * length)
+    return Pieces(jnp.asarray(mass / mass[-1], jnp.float32), jnp.int32(start), jnp.int32(length))
+
+
+def draw_rows(task: Any, key: jax.Array, shape: tuple[int, ...]) -> Int[Array, "..."]:
+    """Numbers of rows of a task with ``num_rows`` and ``pieces``, with replacement: uniform, or by their weights."""
+    if task.pieces is None:
+        return jax.random.randint(key, shape, 0, task.num_rows)
+    piece_key, row_key = jax.random.split(key)
+    drawn = jnp.searchsorted(task.pieces.cumulative, jax.random.uniform(piece_key, shape), side="right")
+    drawn = jnp.minimum(drawn, len(task.pieces.start) - 1)
+    return task.pieces.start[drawn] + jax.random.randint(row_key, shape, 0, task.pieces.length[drawn])
+
+
 class OfflineTask(NamedTuple):
     """What an offline algorithm learns on, made of a `Dataset` for an environment; shared by all lanes of a sweep."""
 
     transitions: Transition  # [N, ...]: observations normalised, actions in [-1, 1]
     moments: Moments  # that normalise what the policy sees
+    pieces: Pieces | None = None  # by which rows are drawn; None: all alike
 
     @property
     def num_rows(self) -> int:
@@ -117,7 +148,7 @@ def task_of(dataset: Dataset, env: Env, who: str, normalise_obs: bool = True) ->
         truncated=dataset.last & ~dataset.terminated,
         next_obs=on_host(dataset.next_obs),
     )
-    return OfflineTask(transitions, moments)
+    return OfflineTask(transitions, moments, pieces_of(dataset.weight))
 
 
 def concatenate(*datasets: Dataset, about: About | None = None) -> Dataset:
@@ -126,10 +157,13 @@ def concatenate(*datasets: Dataset, about: About | None = None) -> Dataset:
     Args:
         about: default: that of the first.
     Raises:
-        ValueError: none is given, or they are of different environments or shapes.
+        ValueError: none is given, they are of different environments or shapes, or have weights, which would be of
+            other sums.
     """
     if not datasets:
         raise ValueError("concatenate() needs one dataset or more")
+    if any(one.weight is not None for one in datasets):
+        raise ValueError("rows have weights; put the datasets together first, and weigh the whole")
     for other in datasets[1:]:
         for what in (lambda x: x.about.env, lambda x: (x.obs.shape[1:], x.action.shape[1:], x.action.dtype)):
             if what(other) != what(datasets[0]):

@@ -16,6 +16,8 @@ MASKS = "legal"  # a field that files have of environments with masks alone
 
 def save(path: str | Path, dataset: Dataset) -> Path:
     """Write ``path``, compressed; a kill in between leaves no half file. Returns the path, which ends in .npz."""
+    if dataset.weight is not None:
+        raise ValueError(f"{path}: rows' weights are not saved; save the data without, and weigh it after loading")
     return write(path, arrays_of(dataset, FIELDS), dataset.about)
 
 

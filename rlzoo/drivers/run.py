@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlzoo import lock
+from rlzoo import lock, stops
 from rlzoo.drivers import checkpoint
 from rlzoo.drivers import train as training
 from rlzoo.drivers.devices import anywhere, on_host
@@ -205,6 +205,7 @@ def run(
             saves.save(state)
 
     interrupted = done < num_updates and not enough
+    stops.ended(f"{algo.name} on {algo.env.name}, {done:,} of {num_updates:,} updates", whole=not interrupted)
     if done < num_updates:
         remedy = how_to_resume or f"run(..., directory={str(directory)!r}, resume=True)"
         bar.note(

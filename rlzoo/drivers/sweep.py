@@ -227,12 +227,14 @@ def lanes_of(state: Any) -> Any:
 
 def map_lanes(change: Callable[[jax.Array], jax.Array], state: Any) -> Any:
     """``change`` of every leaf that has lanes. What lanes share is copied: to resume the result must not donate it."""
-    return type(state)(
-        *(
-            jax.tree.map(jnp.copy if axes is None else change, part)
-            for axes, part in zip(lanes_of(state), state, strict=True)
-        )
+    return _on_lanes(change, lanes_of(state), state, jnp.copy)
+
+
+def _on_lanes(change: Callable, lanes: Any, state: Any, of_shared: Callable = lambda x: x) -> Any:
+    changed = (
+        jax.tree.map(of_shared if axes is None else change, part) for axes, part in zip(lanes, state, strict=True)
     )
+    return type(state)(*changed)
 
 
 class Axes:
@@ -263,7 +265,9 @@ def lanes_functions(base: Algorithm, hyper: Axes, task: Axes, num_hypers: int) -
 def _lanes(init: Callable, step: Callable, hyper: Axes, task: Axes, num_hypers: int) -> tuple[Callable, Callable]:
     """vmap over settings of vmap over seeds. Cached: a sweep over other values of the same leaves compiles nothing.
 
-    The clock is not mapped, in or out: vmap itself proves that all lanes share it.
+    The clock is not mapped, in or out: vmap itself proves that all lanes share it. Of one setting seeds alone are
+    mapped: XLA shares a loop among cores by its outermost axis, and one of length 1 made reductions, such as
+    LayerNorm's, take twice as long on two.
     """
 
     def swept_init(keys, hyper_values, task_value):
@@ -276,6 +280,10 @@ def _lanes(init: Callable, step: Callable, hyper: Axes, task: Axes, num_hypers: 
     def swept_step(state, hyper_values, task_value):
         lanes = lanes_of(state)
         over_seeds = jax.vmap(step, (lanes, None, None), (lanes, 0))
+        if num_hypers == 1:
+            moved = _on_lanes(lambda x: x[0], lanes, state)
+            state, metrics = over_seeds(moved, hyper.at(0, hyper_values), task.at(0, task_value))
+            return _on_lanes(lambda x: x[None], lanes, state), jax.tree.map(lambda x: x[None], metrics)
         return jax.vmap(over_seeds, (lanes, hyper.tree, task.tree), (lanes, 0), axis_size=num_hypers)(
             state, hyper_values, task_value
         )

@@ -23,6 +23,7 @@ from rlzoo.envs import (
     probe,
     recipes,
     risky_point_mass,
+    risky_tree,
     spaces,
     suites,
     xminigrid,
@@ -30,6 +31,7 @@ from rlzoo.envs import (
 from rlzoo.envs.adversarial import adversarial, with_adversary, with_protagonist
 from rlzoo.envs.randomised import randomised
 from rlzoo.envs.stochastic import stochastic
+from rlzoo.envs.stock import stock
 from rlzoo.envs.to_gymnasium import to_gymnasium, to_gymnasium_vector
 from rlzoo.envs.vary import vary
 from rlzoo.names import unknown
@@ -41,6 +43,7 @@ __all__ = [
     "names",
     "randomised",
     "stochastic",
+    "stock",
     "to_gymnasium",
     "to_gymnasium_vector",
     "vary",
@@ -48,7 +51,12 @@ __all__ = [
     "with_protagonist",
 ]
 
-SUITES = {"gymnax": (gymnax,), "brax": (brax,), "rlzoo": (risky_point_mass, cartpole_balance), "probe": (probe,)}
+SUITES = {
+    "gymnax": (gymnax,),
+    "brax": (brax,),
+    "rlzoo": (risky_point_mass, risky_tree, cartpole_balance),
+    "probe": (probe,),
+}
 EXTRAS = {
     "craftax": (craftax,),
     "gymnasium": (gymnasium,),

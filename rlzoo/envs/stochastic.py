@@ -34,10 +34,12 @@ def stochastic(env: Env, reward_noise: float = 0.0, action_noise: float = 0.0, s
     an episode); then the action is disturbed, and fitted into its box; then the reward.
 
     Raises:
-        ValueError: a strength below zero, or a probability above one; action noise on an unbounded box.
+        ValueError: a strength below zero, or a probability above one; action noise on an unbounded box; a stock inside.
     """
     given = {"reward_noise": reward_noise, "action_noise": action_noise, "sticky": sticky}
     environment(env, "stochastic")
+    if env.stock is not None:
+        raise ValueError(f"{env.name}: its stock would not count the noise; wrap the other way: stock(stochastic(env))")
     space, continuous = env.action_space, isinstance(env.action_space, Box)
     for name, value in given.items():
         probability = name == "sticky" or (name == "action_noise" and not continuous)

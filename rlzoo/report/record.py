@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rlzoo import stops
 from rlzoo.report.statistics import interval
 
 
@@ -61,7 +62,12 @@ def record(title: str, figures: Sequence[Figure], directory: str | Path = "docs/
     """Write the figures with hardware, commit, command and versions, and make the page ``<directory>.md`` anew.
 
     Figures of the same title are replaced. Returns the page's path.
+
+    Raises:
+        ValueError: the last run of this process was cut off by a signal: nothing is recorded of it.
     """
+    if run := stops.cut_off():
+        raise ValueError(f"nothing is recorded of a run that was cut off: {run}; the same command goes on with it")
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     entry = {
