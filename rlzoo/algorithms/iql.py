@@ -208,6 +208,8 @@ def iql_step(
     wanted = batch.reward + hyper.gamma * (1.0 - batch.terminated) * next_v
 
     def q_loss(critics):
+        if nets.twins.head == heads.SCALAR:
+            return critic_loss(nets.twins.q(critics, batch.obs, batch.action), wanted).mean(axis=-1).sum()
         out = nets.twins.outputs(critics, batch.obs, batch.action)
         error = jax.vmap(lambda one: nets.twins.head.loss(one, wanted, hyper, critic_loss))(out)
         return error.mean(axis=-1).sum()

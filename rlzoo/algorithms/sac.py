@@ -138,7 +138,7 @@ def soft_target(
     return jax.lax.stop_gradient(reward + gamma * (1.0 - terminated) * next_value)
 
 
-def critic_loss(q: Float[Array, "*B"], target: Float[Array, "*B"]) -> Float[Array, "*B"]:
+def critic_loss(q: Float[Array, "*E B"], target: Float[Array, "B"]) -> Float[Array, "*E B"]:
     """(Q(s, a) - target)^2 / 2, Eq. 5."""
     return 0.5 * (q - target) ** 2
 
@@ -197,17 +197,23 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         pi = distribution(actor, obs)
         return space.from_policy(pi.mode() if discrete else jnp.tanh(pi.mean))
 
+    scalar = head == heads.SCALAR  # whose programs have no axis for outputs: it would cost a third of their speed
+
     def critics(params, obs, *action):
-        """The outputs [E, B, K, J] of each critic: of the action given, or of all discrete ones."""
+        """The outputs [E, B, K, J] of each critic, of scalars Q: of the action given, or of all discrete ones."""
         out = jax.vmap(lambda one: critic_net.apply(one, obs, *action))(params)
         out = out if config.critic is None else jnp.where(jnp.isneginf(out), MASKED, out)  # an own one may mask too
-        return out.reshape(*out.shape[:-1], -1, head.size)
+        return out if scalar else out.reshape(*out.shape[:-1], -1, head.size)
+
+    def values(out, hyper):
+        return out if scalar else head.value(out, hyper)
 
     def taken(params, obs, action):
-        """Those [E, B, J] of an action."""
+        """Those [E, B, J], or [E, B], of an action."""
+        out = critics(params, obs, *(() if discrete else (action,)))
         if not discrete:
-            return critics(params, obs, action)[..., 0, :]
-        return jnp.take_along_axis(critics(params, obs), action[None, ..., None, None], axis=-2)[..., 0, :]
+            return out[:, :, 0]
+        return jnp.take_along_axis(out, action.reshape(1, -1, *(1,) * (out.ndim - 2)), axis=2)[:, :, 0]
 
     def expectation(actor_params, critic_params, obs, key):
         """What the policy would do at obs: weights [B, K], log-probabilities [B, K], and critics' outputs."""
@@ -278,7 +284,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
             weight, log_prob, out = expectation(params.actor, target_params, batch.next_obs, action_key)
             if config.num_target_critics < config.num_critics:
                 out = jax.random.permutation(subset_key, out)[: config.num_target_critics]
-            next_q, alpha = head.value(out, hyper), jnp.exp(params.log_alpha)
+            next_q, alpha = values(out, hyper), jnp.exp(params.log_alpha)
             if head.distributional:  # the mixture of the actions' Q - alpha log pi
                 atoms = head.atoms(heads.least(out, next_q), hyper)
                 soft = atoms._replace(at=atoms.at - alpha * finite(log_prob)[..., None]).mixed(weight)
@@ -289,8 +295,9 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
 
             def loss(critic_params):
                 out = taken(critic_params, batch.obs, batch.action)
-                error = jax.vmap(lambda one: head.loss(one, target, hyper, critic_loss))(out)
-                return error.mean(axis=-1).sum(), head.value(out, hyper).mean()
+                fit = lambda one: head.loss(one, target, hyper, critic_loss)  # noqa: E731
+                error = critic_loss(out, target) if scalar else jax.vmap(fit)(out)
+                return error.mean(axis=-1).sum(), values(out, hyper).mean()
 
             (error, q), grads = jax.value_and_grad(loss, has_aux=True)(params.critics)
             critic_params, critic_state = optim.descend(adam.critics, params.critics, opt_state.critics, grads)
@@ -311,7 +318,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
 
             def loss(actor_params, log_alpha):
                 weight, log_prob, out = expectation(actor_params, params.critics, obs, policy_key)
-                q = head.value(out, hyper)
+                q = values(out, hyper)
                 every = config.num_target_critics == config.num_critics
                 q = q.min(axis=0) if every else q.mean(axis=0)  # REDQ ascends the mean of all critics
                 error = -soft_value(weight, log_prob, q, alpha).mean()
@@ -337,7 +344,7 @@ def make(env: Env, config: Config = Config(), hyper: Hyper = Hyper()) -> Algorit
         action = space.to_policy(action)
         pi = distribution(state.params.actor, obs)
         log_prob = pi.log_prob(action) if discrete else pi.log_prob_pre_tanh(pre_tanh(action))
-        q = head.value(taken(state.params.critics, obs, action), hyper).mean(axis=0)
+        q = values(taken(state.params.critics, obs, action), hyper).mean(axis=0)
         return q, -jnp.exp(state.params.log_alpha) * log_prob
 
     functions = init, step, lambda state: state.params.actor, policy

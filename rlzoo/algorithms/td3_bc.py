@@ -172,8 +172,11 @@ def learned(
 
     def loss(critic_params):
         out = nets.outputs(critic_params, batch.obs, batch.action)
+        q = nets.head.value(out, hyper)
+        if nets.head == heads.SCALAR:
+            return critic_loss(q, wanted).mean(axis=-1).sum(), q.mean()
         error = jax.vmap(lambda one: nets.head.loss(one, wanted, hyper, critic_loss))(out)
-        return error.mean(axis=-1).sum(), nets.head.value(out, hyper).mean()
+        return error.mean(axis=-1).sum(), q.mean()
 
     (error, q), grads = jax.value_and_grad(loss, has_aux=True)(critics)
     metrics = {"loss/critic": error, "value/q": q} | nets.head.metrics(wanted, hyper)
